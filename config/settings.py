@@ -1,0 +1,214 @@
+"""Every setting of Tallystick, read once and strictly.
+
+Values come from the environment. Below it lies `<data dir>/house.env`, which the embedded house
+writes at its first start; production has no such file and names everything in the environment.
+Any secret NAME may be given as NAME_FILE: the path of a file that holds it.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import environ
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(os.environ.get("TALLYSTICK_DATA_DIR") or BASE_DIR / ".tallystick").resolve()
+
+env = environ.FileAwareEnv()
+if (DATA_DIR / "house.env").is_file():
+    environ.Env.read_env(DATA_DIR / "house.env", overwrite=False)
+
+# --- the house -----------------------------------------------------------------------------------
+EMBEDDED: bool = env.bool("TALLYSTICK_EMBEDDED", default=True)
+VERSION = "0.1.0"
+SECRET_KEY: str = env.str("SECRET_KEY", default="")
+DEBUG: bool = env.bool("DEBUG", default=False)
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"] if EMBEDDED else [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+PUBLIC_URL: str = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+
+# --- evidence ------------------------------------------------------------------------------------
+KEYS_DIR = Path(env.str("TALLYSTICK_KEYS_DIR", default=str(DATA_DIR / "keys")))
+STORE_DIR = Path(env.str("STORE_DIR", default=str(DATA_DIR / "store")))
+STORE_MAX_BYTES: int = env.int("STORE_MAX_BYTES", default=512 * 1024**2)  # the largest artifact
+STORE_SWEEP_AFTER_S: int = env.int("STORE_SWEEP_AFTER_S", default=86_400)  # age at which leftovers of crashed writes go
+TLOG_DIR = Path(env.str("TLOG_DIR", default=str(DATA_DIR / "tlog")))
+LOG_ORIGIN: str = env.str("LOG_ORIGIN", default="")  # the log's name for good, independent of host and port
+CHECKPOINT_SECONDS: float = env.float("CHECKPOINT_SECONDS", default=1.0)  # at most one checkpoint in this time
+PROMISE_SECONDS: int = env.int("PROMISE_SECONDS", default=3600)  # a receipt is in the log by then, or the hub lied
+C2PA_ORGANISATION: str = env.str("C2PA_ORGANISATION", default="Tallystick house")
+C2PA_MAX_BYTES: int = env.int("C2PA_MAX_BYTES", default=128 * 1024**2)  # signing takes 2-3x this in memory
+
+# --- the chain -----------------------------------------------------------------------------------
+CHAIN_RPC_URL: str = env.str("CHAIN_RPC_URL", default="")  # empty: nothing is committed or minted, and pages say so
+CHAIN_ID: int = env.int("CHAIN_ID", default=31337)
+CHAIN_TIMEOUT_SECONDS: float = env.float("CHAIN_TIMEOUT_SECONDS", default=10.0)
+REGISTER_ADDRESS: str = env.str("REGISTER_ADDRESS", default="").lower()
+TOKEN_ADDRESS: str = env.str("TOKEN_ADDRESS", default="").lower()
+MINTER_ADDRESS: str = env.str("MINTER_ADDRESS", default="").lower()
+CONFIRMATIONS: int = env.int("CONFIRMATIONS", default=2 if EMBEDDED else 12)
+ANCHOR_INTERVAL: int = env.int("ANCHOR_INTERVAL", default=2 if EMBEDDED else 3600)  # seconds between anchors
+COMMIT_POLICY: str = env.str("COMMIT_POLICY", default="batch")  # batch: anchors alone
+EXPLORER_URL: str = env.str("EXPLORER_URL", default="").rstrip("/")
+CHAIN_FEE_CAP_GWEI: int = env.int("CHAIN_FEE_CAP_GWEI", default=500)
+CHAIN_FEE_BUMP_SECONDS: int = env.int("CHAIN_FEE_BUMP_SECONDS", default=60)
+MINT_DEADLINE_DAYS: int = env.int("MINT_DEADLINE_DAYS", default=30)
+
+# --- jobs ----------------------------------------------------------------------------------------
+LEASE_SECONDS: int = env.int("LEASE_SECONDS", default=15)  # a silent worker loses its job after this
+START_SECONDS: int = env.int("START_SECONDS", default=60)  # a scheduled job starts within this, or is offered again
+MAX_ATTEMPTS: int = env.int("MAX_ATTEMPTS", default=3)
+JOB_TTL_SECONDS: int = env.int("JOB_TTL_SECONDS", default=86_400)
+QUEUE_LIMIT: int = env.int("QUEUE_LIMIT", default=1_000)  # unfinished jobs of one tenant
+PROGRESS_RECEIPTS: int = env.int("PROGRESS_RECEIPTS", default=20)  # at most so many of one attempt go to the log
+DEFAULT_MODEL: str = env.str("DEFAULT_MODEL", default="tiny-shapes")
+RATE_LIMIT: str = env.str("RATE_LIMIT", default="600/min")  # requests of one API key
+
+# --- doors ---------------------------------------------------------------------------------------
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+INSTALLED_APPS = [
+    "config.admin_site.TallystickAdminConfig",
+    "unfold",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "receipts",
+    "provenance",
+    "minting",
+    "jobs",
+    "config",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True  # the embedded house collects nothing beforehand
+AUTH_USER_MODEL = "jobs.User"
+LOGIN_URL = "/admin/login/"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "EXCLUDE_URL_PREFIXES": ["/tlog/"],
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        # The console's components evaluate their expressions in the browser (Alpine): without it no button works.
+        "script-src": ["'self'", "'unsafe-eval'", "'unsafe-inline'"],
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "img-src": ["'self'", "data:"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'self'"],
+        "form-action": ["'self'"],
+    },
+}
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# --- engines -------------------------------------------------------------------------------------
+DATABASES: dict[str, Any] = {
+    "default": env.db("DATABASE_URL", default="postgresql://tallystick_app@127.0.0.1/tallystick")
+}
+DATABASES["default"].setdefault("OPTIONS", {})
+DATABASES["default"]["OPTIONS"] |= {"connect_timeout": 5, "pool": {"min_size": 1, "max_size": 10, "timeout": 10}}
+DATABASES["default"]["ATOMIC_REQUESTS"] = False
+DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool keeps connections
+DATABASE_APP_ROLE: str = env.str("DATABASE_APP_ROLE", default="tallystick_app")
+REDIS_CACHE_URL: str = env.str("CACHE_URL", default="")
+CACHES: dict[str, Any] = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_CACHE_URL}
+    if REDIS_CACHE_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+}
+CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default="redis://127.0.0.1:6379/0")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- words and time ------------------------------------------------------------------------------
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+# --- API -----------------------------------------------------------------------------------------
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "jobs.api.authentication.ApiKeyAuthentication",
+        "jobs.api.authentication.ConsoleSession",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PAGINATION_CLASS": "jobs.api.pagination.Newest",
+    "DEFAULT_THROTTLE_CLASSES": ["jobs.api.throttling.ByApiKey"],
+    "DEFAULT_THROTTLE_RATES": {"api-key": RATE_LIMIT},
+    "DEFAULT_PARSER_CLASSES": ["jobs.api.parsing.StrictJSONParser"],
+    "EXCEPTION_HANDLER": "config.problems.exception_handler",
+    "COERCE_DECIMAL_TO_STRING": True,
+    "PAGE_SIZE": 50,
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Tallystick",
+    "DESCRIPTION": "Submit GPU work, follow it, and take away the evidence.",
+    "VERSION": VERSION,
+    "OAS_VERSION": "3.1.0",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+}
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Tallystick",
+    "SITE_HEADER": "Tallystick",
+    "SITE_SUBHEADER": "GPU work, with evidence",
+    "SITE_URL": "/",
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+}
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+}

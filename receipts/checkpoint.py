@@ -1,0 +1,183 @@
+"""Write, sign and read checkpoints: the log's signed size and root. Pure.
+
+Source: C2SP signed-note (https://c2sp.org/signed-note) and tlog-checkpoint (https://c2sp.org/tlog-checkpoint).
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from receipts.canonical import Nid, encode, nid
+from receipts.keys import TextSigner
+from receipts.merkle import HASH_SIZE
+
+ED25519: Final = b"\x01"
+COSIGNATURE_V1: Final = b"\x04"
+_NAME: Final = re.compile(r"\A[^\s+]+\Z")
+_SIZE: Final = re.compile(r"\A(0|[1-9][0-9]{0,18})\Z")
+_DASH: Final = "\u2014 "
+
+
+class NoteBroken(ValueError):
+    """A signed note, a verifier key or a checkpoint breaks the rule that `str()` tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The log at one size: `root` is the RFC 6962 tree head of the first `size` leaves."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def text(self) -> str:
+        """The note text that is signed, with its final newline."""
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Vkey:
+    """A verifier key: who may sign, under which name, and how."""
+
+    name: str
+    key_hash: bytes
+    kind: bytes
+    public: bytes
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.key_hash.hex()}+{base64.b64encode(self.kind + self.public).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSignature:
+    """One signature line of a note."""
+
+    name: str
+    key_hash: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SignedNote:
+    """A note's text and its signature lines, not yet checked."""
+
+    text: str
+    signatures: tuple[NoteSignature, ...]
+
+
+def make_vkey(name: str, public: bytes, kind: bytes = ED25519) -> Vkey:
+    """Name an Ed25519 public key for notes. Raises: NoteBroken, for a name with blanks or plus signs."""
+    if not _NAME.match(name):
+        raise NoteBroken(f"a key name has no blanks and no plus sign: {name[:60]!r}")
+    return Vkey(name, _key_hash(name, kind, public), kind, public)
+
+
+def parse_vkey(text: str) -> Vkey:
+    """Read `<name>+<hash>+<base64 of type and key>`. Raises: NoteBroken."""
+    name, _, rest = text.partition("+")
+    hash_hex, _, coded = rest.partition("+")
+    raw = _b64(coded, "verifier key")
+    if len(raw) != 33 or raw[:1] not in (ED25519, COSIGNATURE_V1):
+        raise NoteBroken("a verifier key is one type byte (0x01 or 0x04) and 32 bytes of Ed25519 key")
+    made = make_vkey(name, raw[1:], raw[:1])
+    if made.key_hash.hex() != hash_hex:
+        raise NoteBroken(f"the verifier key's hash is {hash_hex[:16]!r}, {made.key_hash.hex()} is due")
+    return made
+
+
+def log_nid(origin: str, first_vkey: str) -> Nid:
+    """Name a log for good: the CID of its identity, whatever keys it signs with later."""
+    return nid(encode({"origin": origin, "vkey": first_vkey}))
+
+
+def sign_note(text: str, name: str, signer: TextSigner, public: bytes) -> str:
+    """Sign a note's text (which ends in a newline): text, blank line, signature line."""
+    if not text.endswith("\n"):
+        raise NoteBroken("a note's text ends in a newline")
+    vkey = make_vkey(name, public)
+    coded = base64.b64encode(vkey.key_hash + signer.sign(text.encode())).decode()
+    return f"{text}\n{_DASH}{name} {coded}\n"
+
+
+def parse_note(data: str) -> SignedNote:
+    """Split a note into its text and signature lines. Raises: NoteBroken."""
+    if len(data) > 1_000_000:
+        raise NoteBroken("a note has at most 1,000,000 characters")
+    if any(ord(c) < 32 and c != "\n" for c in data):
+        raise NoteBroken("a note holds no control characters")
+    text, gap, lines = data.rpartition("\n\n")
+    if not gap or not lines.endswith("\n"):
+        raise NoteBroken("a note is text, a blank line and signature lines, each ended by a newline")
+    signatures = tuple(_signature_line(line) for line in lines[:-1].split("\n"))
+    return SignedNote(text + "\n", signatures)
+
+
+def check_note(note: SignedNote, vkey: Vkey) -> None:
+    """Check that `vkey` signed the note. Raises: NoteBroken."""
+    from nacl.exceptions import BadSignatureError
+    from nacl.signing import VerifyKey
+
+    found = [s for s in note.signatures if s.name == vkey.name and s.key_hash == vkey.key_hash]
+    if not found:
+        raise NoteBroken(f"not signed by {vkey.name} with key {vkey.key_hash.hex()}")
+    if len(found) > 1:
+        raise NoteBroken(f"signed twice by {vkey.name} with one key")
+    try:
+        VerifyKey(vkey.public).verify(note.text.encode(), found[0].signature)
+    except (BadSignatureError, ValueError):
+        raise NoteBroken(f"the signature by {vkey.name} does not fit the text") from None
+
+
+def parse_checkpoint(text: str) -> Checkpoint:
+    """Read a checkpoint's text: origin, size, root. Extension lines are refused: ours has none. Raises: NoteBroken."""
+    lines = text.split("\n")
+    if len(lines) != 4 or lines[3] != "":
+        raise NoteBroken("a checkpoint is three lines: origin, size, root")
+    origin, size, coded = lines[:3]
+    if not origin:
+        raise NoteBroken("the checkpoint's origin is empty")
+    if not _SIZE.match(size):
+        raise NoteBroken(f"the checkpoint's size is no number: {size[:30]!r}")
+    root = _b64(coded, "root")
+    if len(root) != HASH_SIZE:
+        raise NoteBroken(f"the checkpoint's root has {len(root)} bytes, not {HASH_SIZE}")
+    return Checkpoint(origin, int(size), root)
+
+
+def open_checkpoint(data: str, vkey: Vkey) -> Checkpoint:
+    """Read a signed checkpoint and check it against the log's key and origin. Raises: NoteBroken."""
+    note = parse_note(data)
+    check_note(note, vkey)
+    checkpoint = parse_checkpoint(note.text)
+    if checkpoint.origin != vkey.name:
+        raise NoteBroken(f"the checkpoint is of the log {checkpoint.origin!r}, not {vkey.name!r}")
+    return checkpoint
+
+
+def _signature_line(line: str) -> NoteSignature:
+    if not line.startswith(_DASH):
+        raise NoteBroken("a signature line starts with an em dash and a blank")
+    name, _, coded = line[len(_DASH) :].partition(" ")
+    if not _NAME.match(name):
+        raise NoteBroken(f"a signature line names no key: {line[:60]!r}")
+    raw = _b64(coded, "signature")
+    if len(raw) < 5:
+        raise NoteBroken("a signature is a 4-byte key hash and at least one byte more")
+    return NoteSignature(name, raw[:4], raw[4:])
+
+
+def _key_hash(name: str, kind: bytes, public: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\n" + kind + public).digest()[:4]
+
+
+def _b64(text: str, what: str) -> bytes:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise NoteBroken(f"the {what} is not base64") from None
+    if base64.b64encode(data).decode() != text:
+        raise NoteBroken(f"the {what} is not base64 in its one spelling")
+    return data

@@ -1,0 +1,21 @@
+"""The ledger's rows. Evidence (receipts, bundles, checkpoints) is only ever added; the database refuses the rest."""
+
+from receipts.models.keys import PublicKey
+from receipts.models.ledger import Bundle, Checkpoint, LogHead, Pending, Receipt, Thread
+from receipts.models.tenants import Tenant
+from receipts.models.transactions import ChainTransaction, Commit, SenderStatus, TransactionHash
+
+__all__ = [
+    "Bundle",
+    "ChainTransaction",
+    "Checkpoint",
+    "Commit",
+    "LogHead",
+    "Pending",
+    "PublicKey",
+    "Receipt",
+    "SenderStatus",
+    "Tenant",
+    "Thread",
+    "TransactionHash",
+]

@@ -1,0 +1,180 @@
+"""Turn a statement into a receipt: canonical bytes, a NID, a link in its subject's chain, a pending leaf.
+
+Called inside the transaction of the move that the receipt tells of: both happen or neither does.
+"""
+
+import datetime as dt
+import secrets
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from django.db import IntegrityError, connection
+from jsonschema import Draft202012Validator
+
+from receipts.canonical import MAX_RECEIPT_BYTES, Nid, b64url, encode, nid, utc
+from receipts.events import EVENTS, About, schema_of
+
+
+class NotAReceipt(ValueError):
+    """What is to be recorded breaks the event's schema: `where` and `rule` say how. The caller is wrong."""
+
+    def __init__(self, event_type: str, where: str, rule: str) -> None:
+        super().__init__(f"{event_type}: {where}: {rule}")
+        self.where = where
+        self.rule = rule
+
+
+class AlreadyRecorded(Exception):
+    """This move of this subject has its receipt already; the transaction must be rolled back."""
+
+
+class NoSuchThread(LookupError):
+    """A later receipt was to be linked to a subject that has no first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A receipt as it was written: `body` is what was hashed."""
+
+    id: int
+    nid: Nid
+    seq: int
+    occurred_at: dt.datetime
+    body: bytes
+
+
+def record(
+    *,
+    event_type: str,
+    subject: str,
+    tenant_id: str | None,
+    actor: str,
+    data: dict[str, Any],
+    attempt: int = 0,
+    n: int = 0,
+    origin: str = "hosted",
+    first: bool = False,
+    occurred_at: dt.datetime | None = None,
+) -> Recorded:
+    """Write one receipt and its pending leaf. Costs one query for a subject's `first`, two for later ones.
+
+    `attempt` and `n` make the receipt unique within its subject and type. `occurred_at` is the
+    database's clock unless given. Public and house events name neither tenant nor job.
+
+    Raises: NotAReceipt, AlreadyRecorded, NoSuchThread.
+    """
+    assert connection.in_atomic_block, "a receipt is written in the transaction of its move"
+    event = EVENTS[event_type]
+    seq, prev, first_nid = 1, None, None
+    if not first:
+        seq, prev, first_nid, now = _lock_thread(subject, tenant_id, event.about)
+        occurred_at = occurred_at or now
+    if occurred_at is None:
+        occurred_at = database_now()
+    body: dict[str, Any] = {
+        "v": 1,
+        "eventType": event_type,
+        "seq": seq,
+        "occurredAt": utc(occurred_at),
+        "actor": actor,
+        "idempotencyKey": idempotency_key(event_type, subject, attempt, n, event.about),
+        "salt": b64url(secrets.token_bytes(16)),
+        "data": data,
+    }
+    if event.about is About.JOB:
+        body |= {"tenant": tenant_id, "jobId": subject, "attempt": attempt, "origin": origin}
+        if first_nid:
+            body["nid"] = first_nid
+    else:
+        body["subject"] = subject
+    if prev:
+        body["prev"] = prev
+    raw = _checked(event_type, body)
+    name = nid(raw)
+    row_id = _insert(
+        nid=name,
+        tenant_id=tenant_id,
+        subject=subject,
+        event_type=event_type,
+        attempt=attempt,
+        n=n,
+        seq=seq,
+        origin=origin if event.about is About.JOB else "",
+        occurred_at=occurred_at,
+        body=raw,
+    )
+    return Recorded(row_id, name, seq, occurred_at, raw)
+
+
+def idempotency_key(event_type: str, subject: str, attempt: int, n: int, about: About) -> str:
+    """Name a move so that a repeat is recognised: `gpu-job-{jobId}-{eventType}`, with attempt and n where due."""
+    key = f"gpu-job-{subject}-{event_type}" if about is About.JOB else f"{subject}-{event_type}"
+    if n:
+        return f"{key}-{max(attempt, 1)}-{n}"
+    return f"{key}-{attempt}" if attempt > 1 else key
+
+
+def database_now() -> dt.datetime:
+    """Ask the database for the time: one clock for all processes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        moment: dt.datetime = cursor.fetchone()[0]
+    return moment
+
+
+def _lock_thread(subject: str, tenant_id: str | None, about: About) -> tuple[int, str | None, str | None, dt.datetime]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT seq, head_nid, first_nid, clock_timestamp() FROM receipts_thread"
+            " WHERE subject = %s AND tenant_id IS NOT DISTINCT FROM %s FOR UPDATE",
+            [subject, tenant_id],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        if about is About.JOB:
+            raise NoSuchThread(f"{subject} has no first receipt to link to")
+        # House and public subjects begin by themselves; two at once meet at the unique link (subject, seq).
+        return 1, None, None, database_now()
+    return row[0] + 1, row[1], row[2], row[3]
+
+
+@cache
+def _validator(event_type: str) -> Draft202012Validator:
+    return Draft202012Validator(schema_of(event_type))
+
+
+def _checked(event_type: str, body: dict[str, Any]) -> bytes:
+    error = next(iter(_validator(event_type).iter_errors(body)), None)
+    if error is not None:
+        where = ".".join(str(part) for part in error.absolute_path) or "$"
+        raise NotAReceipt(event_type, where, error.message[:200])
+    raw = encode(body)
+    if len(raw) > MAX_RECEIPT_BYTES:
+        raise NotAReceipt(event_type, "$", f"{len(raw)} bytes, a receipt has at most {MAX_RECEIPT_BYTES}")
+    return raw
+
+
+_INSERT = """
+WITH kept AS (
+  INSERT INTO receipts_receipt
+    (nid, tenant_id, subject, event_type, attempt, n, seq, origin, occurred_at, body)
+  VALUES (%(nid)s, %(tenant_id)s, %(subject)s, %(event_type)s, %(attempt)s, %(n)s, %(seq)s, %(origin)s,
+          %(occurred_at)s, %(body)s)
+  RETURNING id
+), linked AS (
+  INSERT INTO receipts_thread (subject, tenant_id, first_nid, head_nid, seq)
+  VALUES (%(subject)s, %(tenant_id)s, %(nid)s, %(nid)s, %(seq)s)
+  ON CONFLICT (subject) DO UPDATE SET head_nid = excluded.head_nid, seq = excluded.seq
+)
+INSERT INTO receipts_pending (receipt_id) SELECT id FROM kept RETURNING receipt_id
+"""
+
+
+def _insert(**row: Any) -> int:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_INSERT, row)
+            return int(cursor.fetchone()[0])
+    except IntegrityError as error:
+        raise AlreadyRecorded(f"{row['subject']} has its {row['event_type']} already") from error

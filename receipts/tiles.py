@@ -1,0 +1,130 @@
+"""Name, cut and read the tiles of the log. Pure.
+
+Source: C2SP tlog-tiles (https://c2sp.org/tlog-tiles): tiles 256 hashes wide, 8 levels high, entry bundles.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from receipts.merkle import HASH_SIZE, Hash, ReadHash, node_hash
+
+WIDTH: Final = 256
+HEIGHT: Final = 8
+_PATH: Final = re.compile(
+    r"\Atile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?\Z"
+)
+
+
+class TilePathWrong(ValueError):
+    """This is no path of a tile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One tile: `level` 0 holds leaf hashes, None entry bundles; `width` < 256 is a partial tile."""
+
+    level: int | None
+    index: int
+    width: int = WIDTH
+
+    def path(self) -> str:
+        """The tile's path below the log's prefix: `tile/<level>/<index>[.p/<width>]`."""
+        parts = [f"{self.index % 1000:03d}"]
+        rest = self.index // 1000
+        while rest:
+            parts.append(f"x{rest % 1000:03d}")
+            rest //= 1000
+        level = "entries" if self.level is None else str(self.level)
+        partial = "" if self.width == WIDTH else f".p/{self.width}"
+        return f"tile/{level}/{'/'.join(reversed(parts))}{partial}"
+
+
+def parse_tile_path(path: str) -> Tile:
+    """Read a tile path in its one spelling. Raises: TilePathWrong."""
+    match = _PATH.match(path)
+    if match is None:
+        raise TilePathWrong(f"no tile path: {path[:80]!r}")
+    level, index, width = match.groups()
+    tile = Tile(
+        None if level == "entries" else int(level),
+        int(index.replace("x", "").replace("/", "")),
+        int(width) if width else WIDTH,
+    )
+    if tile.path() != path:
+        raise TilePathWrong(f"not the shortest spelling: {path[:80]!r}")
+    return tile
+
+
+def tiles_between(old: int, new: int) -> list[Tile]:
+    """List the hash tiles and entry bundles to write when the log grows from `old` to `new` leaves."""
+    found: list[Tile] = []
+    level, before, after = 0, old, new
+    while after:
+        for index in range(before // WIDTH, -(-after // WIDTH)):
+            width = min(WIDTH, after - index * WIDTH)
+            if index * WIDTH + width > before:
+                found.append(Tile(level, index, width))
+                if level == 0:
+                    found.append(Tile(None, index, width))
+        level += 1
+        before >>= HEIGHT
+        after >>= HEIGHT
+    return found
+
+
+def encode_bundle(entries: Sequence[bytes]) -> bytes:
+    """Write an entry bundle: each entry behind its length as a big-endian uint16."""
+    parts: list[bytes] = []
+    for entry in entries:
+        if len(entry) > 0xFFFF:
+            raise TilePathWrong(f"an entry has {len(entry)} bytes, a bundle carries at most 65,535")
+        parts += (len(entry).to_bytes(2), entry)
+    return b"".join(parts)
+
+
+def decode_bundle(data: bytes) -> list[bytes]:
+    """Read an entry bundle. Raises: TilePathWrong, when it ends inside an entry."""
+    entries: list[bytes] = []
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 2])
+        if at + 2 + size > len(data):
+            raise TilePathWrong(f"the bundle ends inside entry {len(entries)}")
+        entries.append(data[at + 2 : at + 2 + size])
+        at += 2 + size
+    return entries
+
+
+def tile_hashes(data: bytes) -> list[Hash]:
+    """Split a tile into its hashes. Raises: TilePathWrong, for a broken length."""
+    if len(data) % HASH_SIZE or len(data) > WIDTH * HASH_SIZE:
+        raise TilePathWrong(f"a tile has 1 to {WIDTH} hashes of {HASH_SIZE} bytes, not {len(data)} bytes")
+    return [data[i : i + HASH_SIZE] for i in range(0, len(data), HASH_SIZE)]
+
+
+def reader(fetch: Callable[[Tile], bytes], size: int) -> ReadHash:
+    """Read any full subtree of the tree of `size` leaves through its tiles, fetched once each.
+
+    `fetch` gives a tile's bytes; it may give more hashes than a partial tile's width.
+    """
+    kept: dict[tuple[int, int], list[Hash]] = {}
+
+    def read(level: int, index: int) -> Hash:
+        tile_level, height = divmod(level, HEIGHT)
+        first = index << height
+        tile_index, offset = divmod(first, WIDTH)
+        known = (tile_level, tile_index)
+        if known not in kept:
+            width = min(WIDTH, (size >> (HEIGHT * tile_level)) - tile_index * WIDTH)
+            hashes = tile_hashes(fetch(Tile(tile_level, tile_index, width)))
+            if len(hashes) < width:
+                raise TilePathWrong(f"{Tile(tile_level, tile_index, width).path()} holds {len(hashes)} hashes")
+            kept[known] = hashes
+        row = kept[known][offset : offset + (1 << height)]
+        while len(row) > 1:
+            row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row), 2)]
+        return row[0]
+
+    return read
