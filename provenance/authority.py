@@ -15,10 +15,10 @@ Source: C2PA 2.2 §14.5 (certificate profile), RFC 5280 §4.2.
 """
 
 import datetime as dt
-import os
 import secrets
 import shutil
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -123,7 +123,7 @@ def _make_whole(folder: Path, organisation: str) -> None:
             _write_key(draft, rank, pair.key)
             write_durably(draft / f"{rank}.pem", _pem(pair.certificate).encode(), mode=0o644)
         try:
-            os.rename(draft, folder)  # takes an empty folder's place, never a filled one's
+            draft.rename(folder)  # takes an empty folder's place, never a filled one's
         except OSError:
             if not (folder / "root.pem").exists():
                 raise
@@ -136,7 +136,7 @@ def _make_whole(folder: Path, organisation: str) -> None:
 
 def _remove_half_made(folder: Path) -> None:
     """Remove what a crashed start left: private keys that certify nothing should not lie about."""
-    before = dt.datetime.now().timestamp() - 60  # younger ones may belong to a start that is under way
+    before = time.time() - 60  # younger ones may belong to a start that is under way
     for draft in folder.parent.glob(f"{_MAKING}*"):
         if draft.stat().st_mtime < before:
             shutil.rmtree(draft, ignore_errors=True)

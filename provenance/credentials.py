@@ -46,7 +46,7 @@ def house_signer() -> CredentialSigner:
 
 
 def house_authority() -> Authority:
-    """Load the house's certificates; `root_pem` is what a trust file needs. Raises: AuthorityMissing, AuthorityBroken."""
+    """Load the house's certificates; a trust file needs `root_pem`. Raises: AuthorityMissing, AuthorityBroken."""
     return load_authority(Path(settings.KEYS_DIR) / "c2pa")
 
 

@@ -25,7 +25,7 @@ def write_durably(path: Path, data: bytes, *, mode: int) -> None:
             out.flush()
             os.fchmod(out.fileno(), mode)  # the umask may have taken bits away
             os.fsync(out.fileno())
-        os.replace(draft, path)
+        draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     fsync_folder(path.parent)

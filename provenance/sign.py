@@ -73,7 +73,7 @@ def prepare(
         return PreparedCredential(
             facts=facts,
             mime=signed.mime,
-            signed=store.put(signed.path),
+            signed=store.put(signed.path) if signed.embedded else Stored(signed.sha256, signed.size),
             manifest=store.put(signed.manifest_path) if signed.manifest_path else None,
             manifest_label=signed.manifest_label,
             embedded=signed.embedded,

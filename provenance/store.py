@@ -63,7 +63,7 @@ class Store:
     def _make_visible(self, draft: Path, sha256: Sha256) -> None:
         final = self.path_of(sha256)
         final.parent.mkdir(mode=0o750, exist_ok=True)
-        os.replace(draft, final)
+        draft.replace(final)
         fsync_folder(final.parent)
         # Also when another process made the shard a moment ago: its entry may not be on disk yet.
         fsync_folder(self.root)
@@ -141,20 +141,20 @@ class Store:
         Age is the time since the last write, so a slow upload that is still going on is never taken.
         """
         try:
-            entries = list(os.scandir(self.root / INCOMING))
+            drafts = list((self.root / INCOMING).iterdir())
         except FileNotFoundError:
             return 0
-        return sum(_remove_if_older(entry, time.time() - older_than_s) for entry in entries)
+        return sum(_remove_if_older(draft, time.time() - older_than_s) for draft in drafts)
 
 
-def _remove_if_older(entry: os.DirEntry[str], before: float) -> bool:
+def _remove_if_older(draft: Path, before: float) -> bool:
     try:
-        if entry.stat(follow_symlinks=False).st_mtime >= before:
+        if draft.lstat().st_mtime >= before:
             return False
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
+        if draft.is_dir() and not draft.is_symlink():
+            shutil.rmtree(draft)
         else:
-            os.unlink(entry.path)
+            draft.unlink()
     except FileNotFoundError:
         return False  # its writer finished or gave up while we looked
     return True
