@@ -1,0 +1,118 @@
+"""Write and read the exact texts that clients and providers sign. Pure.
+
+A claim is canonical JSON as text: signed as it stands, stored as it stands, never re-serialised.
+Each names the job by its NID, so that it fits one job of one hub and no other.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypedDict
+
+from receipts.canonical import decode_canonical, encode
+
+REQUEST: Final = "JobRequest"
+STARTED: Final = "WorkStarted"
+PROGRESS: Final = "WorkProgress"
+COMPLETED: Final = "WorkCompleted"
+FAILED: Final = "WorkFailed"
+PROMISE: Final = "Promise"
+
+_FIELDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
+    REQUEST: (frozenset({"kind", "model", "inputs", "hub", "nonce", "at"}), frozenset({"max_price"})),
+    STARTED: (
+        frozenset(
+            {"job_id", "job_nid", "attempt", "fencing", "provider", "model", "model_digest", "device", "runner", "at"}
+        ),
+        frozenset(),
+    ),
+    PROGRESS: (frozenset({"job_id", "job_nid", "attempt", "fencing", "step", "steps", "at"}), frozenset()),
+    COMPLETED: (
+        frozenset(
+            {
+                "job_id",
+                "job_nid",
+                "attempt",
+                "fencing",
+                "provider",
+                "outputs",
+                "facts",
+                "meter",
+                "started_at",
+                "finished_at",
+            }
+        ),
+        frozenset(),
+    ),
+    FAILED: (frozenset({"job_id", "job_nid", "attempt", "fencing", "class", "meter", "at"}), frozenset({"detail"})),
+    PROMISE: (frozenset({"log", "nid", "by", "at"}), frozenset()),
+}
+
+
+class ClaimBroken(ValueError):
+    """A claim is not the text it should be: `where` and `rule` say how."""
+
+    def __init__(self, where: str, rule: str) -> None:
+        super().__init__(f"{where}: {rule}")
+        self.where = where
+        self.rule = rule
+
+
+class OutputClaim(TypedDict):
+    """One file that a provider made, by the digest of its unsigned bytes."""
+
+    name: str
+    sha256: str
+    size: int
+    mime: str
+
+
+class Measurement(TypedDict, total=False):
+    """One figure of the meter: `value` is absent where `quality` is `unavailable`."""
+
+    value: int
+    quality: str
+    source: str
+
+
+def claim_text(type_: str, **fields: Any) -> str:
+    """Write the claim of a type. Absent optional fields are left out, never null.
+
+    Raises: ClaimBroken, for a field too many or too few; NotCanonical, for a value that can't be hashed.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    _check_fields(type_, given)
+    return encode({"v": 1, "type": type_, **given}).decode()
+
+
+def read_claim(text: str, type_: str) -> dict[str, Any]:
+    """Read a claim of the type that is due.
+
+    Raises: ClaimBroken, for another type or version or other fields; NotCanonical, for text in another form.
+    """
+    value = decode_canonical(text.encode())
+    if not isinstance(value, dict) or value.get("type") != type_:
+        raise ClaimBroken("type", f"a {type_} claim is due")
+    if value.get("v") != 1:
+        raise ClaimBroken("v", "version 1 is due")
+    fields: dict[str, Any] = {name: item for name, item in value.items() if name not in ("v", "type")}
+    _check_fields(type_, fields)
+    return fields
+
+
+def started_claim(**fields: Any) -> str:
+    """Write a provider's word that it started: job, attempt, fencing number, weights, device, time."""
+    return claim_text(STARTED, **fields)
+
+
+def completed_claim(
+    *, outputs: Sequence[OutputClaim], meter: Mapping[str, Measurement], facts: Mapping[str, Any], **fields: Any
+) -> str:
+    """Write a provider's word on what it made, how, and what it measured."""
+    return claim_text(COMPLETED, outputs=list(outputs), meter=dict(meter), facts=dict(facts), **fields)
+
+
+def _check_fields(type_: str, given: Mapping[str, Any]) -> None:
+    required, optional = _FIELDS[type_]
+    if missing := required - given.keys():
+        raise ClaimBroken(min(missing), f"missing in a {type_} claim")
+    if extra := given.keys() - required - optional:
+        raise ClaimBroken(min(extra), f"no field of a {type_} claim")
