@@ -1,0 +1,1 @@
+"""Who gets which job: providers, the auction, leases."""
