@@ -27,6 +27,7 @@ _SALTED: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,77}")
 _WORD: Final = re.compile(r"[\x21-\x7e]{1,200}")  # printable ASCII: sorted compact JSON and RFC 8785 then agree
+_MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _./:@+-]{0,199}")
 
 
 class UsageInvalid(ValueError):
@@ -156,7 +157,7 @@ def _require_lawful(claim: UsageClaim) -> None:
         raise UsageInvalid("unit_type", f"is one of {', '.join(UNIT_TYPES)}", claim.unit_type)
     _integer("price", claim.price, 0, MAX_AMOUNT)
     _integer("amount", claim.amount, 0, MAX_AMOUNT)
-    _matches("model", claim.model, _WORD, "is printable ASCII without spaces, at most 200 characters")
+    _matches("model", claim.model, _MODEL, "is a model's name, at most 200 characters")
     if claim.model_digest is not None:
         _matches("model_digest", claim.model_digest, _DIGEST, "is a SHA-256 digest, 64 lower-case hex digits")
     _matches("prompt_hash", claim.prompt_hash, _SALTED, "is a salted digest, 43 characters of base64url")

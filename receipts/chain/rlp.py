@@ -6,7 +6,7 @@ Source: Ethereum yellow paper, appendix B (RLP); EIP-2718 and EIP-1559 (transact
 from dataclasses import dataclass
 from typing import Final
 
-from receipts.keys import SignatureBroken, keccak256, recover_address
+from receipts.keys import Secp256k1Signer, SignatureBroken, keccak256, recover_address
 
 Item = bytes | list["Item"]
 
@@ -99,8 +99,42 @@ def decode_raw_transaction(raw: bytes) -> RawTransaction:
         value=_number(value, 32),
         data=data,
         sender=sender,
-        hash="0x" + keccak256(raw).hex(),
+        hash=transaction_hash(raw),
     )
+
+
+def sign_transaction(
+    signer: Secp256k1Signer,
+    *,
+    chain_id: int,
+    nonce: int,
+    max_priority_fee: int,
+    max_fee: int,
+    gas_limit: int,
+    to: str,
+    value: int,
+    data: bytes,
+) -> bytes:
+    """Sign an EIP-1559 transaction: the raw bytes that are broadcast. `to` is empty to create a contract."""
+    body: list[Item] = [
+        number(chain_id),
+        number(nonce),
+        number(max_priority_fee),
+        number(max_fee),
+        number(gas_limit),
+        bytes.fromhex(to.removeprefix("0x")),
+        number(value),
+        data,
+        [],
+    ]
+    signature = signer.sign_digest(keccak256(_TYPE_1559 + encode(body)))
+    r, s, parity = int.from_bytes(signature[:32]), int.from_bytes(signature[32:64]), signature[64] - 27
+    return _TYPE_1559 + encode([*body, number(parity), number(r), number(s)])
+
+
+def transaction_hash(raw: bytes) -> str:
+    """Give the hash that a signed transaction is found under."""
+    return "0x" + keccak256(raw).hex()
 
 
 def created_address(sender: str, nonce: int) -> str:

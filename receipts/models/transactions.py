@@ -21,6 +21,16 @@ class TransactionState(models.TextChoices):
     FAILED = "failed", "Failed: refused for good, or reverted by the chain"
 
 
+MOVES: dict[TransactionState, frozenset[TransactionState]] = {
+    TransactionState.INTENDED: frozenset({TransactionState.SENT, TransactionState.FAILED}),
+    TransactionState.SENT: frozenset({TransactionState.MINED, TransactionState.REPLACED, TransactionState.FAILED}),
+    TransactionState.MINED: frozenset({TransactionState.FINAL, TransactionState.SENT, TransactionState.FAILED}),
+    TransactionState.FINAL: frozenset({TransactionState.SENT}),
+    TransactionState.REPLACED: frozenset(),
+    TransactionState.FAILED: frozenset(),
+}
+
+
 class ChainTransaction(models.Model):
     """One intent to change a chain, sent at least once and landing at most once."""
 

@@ -28,7 +28,7 @@ def claims(draw: st.DrawFn) -> UsageClaim:
     )
     return claim(
         job_id=draw(WORDS),
-        model=draw(WORDS),
+        model=draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 _./:@+-]{0,40}", fullmatch=True)),
         client=draw(WORDS),
         units=units,
         price=price,
