@@ -24,6 +24,7 @@ MAX_DEPTH: Final = 16
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 _CID_PREFIX: Final = b"\x01\x55\x12\x20"
 _BOM: Final = b"\xef\xbb\xbf"
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _TIME: Final = re.compile(r"\A\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z\Z")
 
 
@@ -31,9 +32,10 @@ class NotCanonical(ValueError):
     """These bytes or this value can't be canonical JSON: `rule`, broken at `where`."""
 
     def __init__(self, where: str, rule: str) -> None:
-        super().__init__(f"{where}: {rule}")
-        self.where = where
+        # `where` may come from outside: half a surrogate can't be printed, an escape sequence must not be.
+        self.where = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in where)
         self.rule = rule
+        super().__init__(f"{self.where}: {rule}")
 
 
 def encode(value: Any) -> bytes:
@@ -142,8 +144,7 @@ def utc(moment: dt.datetime) -> str:
     """Write an aware time as receipts do: UTC, milliseconds, `Z`."""
     if moment.tzinfo is None:
         raise NotCanonical("time", "has no time zone")
-    moment = moment.astimezone(dt.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def read_utc(text: str) -> dt.datetime:
@@ -182,9 +183,9 @@ def _safe_int(text: str) -> int:
 
 
 def _nesting(text: str) -> int:
-    """Bound the depth before the parser recurses: brackets inside strings only make the bound safer."""
+    """Give the depth before the parser recurses; brackets inside strings don't count, in either direction."""
     deepest = depth = 0
-    for character in text:
+    for character in _STRING.sub("", text):
         if character in "[{":
             depth += 1
             deepest = max(deepest, depth)
@@ -194,7 +195,7 @@ def _nesting(text: str) -> int:
 
 
 def _check(value: Any, where: str, depth: int, max_depth: int = MAX_DEPTH) -> None:
-    if depth > max_depth:
+    if depth >= max_depth and isinstance(value, dict | list | tuple):
         raise NotCanonical(where, f"nested deeper than {max_depth} levels")
     if isinstance(value, str):
         if not value.isascii():
