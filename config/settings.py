@@ -160,6 +160,7 @@ CACHES: dict[str, Any] = {
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 }
 CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default="redis://127.0.0.1:6379/0")
+CELERY_APP = "config.celery.app"  # imported by who sends, lazily: the web process starts without Celery
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- words and time ------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ A claim is canonical JSON as text: signed as it stands, stored as it stands, nev
 Each names the job by its NID, so that it fits one job of one hub and no other.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict
 
-from receipts.canonical import decode_canonical, encode
+from receipts.canonical import b64url, decode_canonical, encode
 
 REQUEST: Final = "JobRequest"
 STARTED: Final = "WorkStarted"
@@ -96,6 +97,16 @@ def read_claim(text: str, type_: str) -> dict[str, Any]:
     fields: dict[str, Any] = {name: item for name, item in value.items() if name not in ("v", "type")}
     _check_fields(type_, fields)
     return fields
+
+
+def inputs_digest(inputs: Mapping[str, str]) -> str:
+    """Name all inputs of a job by one digest, from their salted digests: the prompt's own where there is one.
+
+    Source: the `prompt_hash` of AITBC's stage-2 receipt.
+    """
+    if "prompt" in inputs:
+        return inputs["prompt"]
+    return b64url(hashlib.sha256(encode(dict(inputs))).digest())
 
 
 def started_claim(**fields: Any) -> str:

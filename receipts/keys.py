@@ -186,7 +186,7 @@ def make_key_file(path: Path, alg: Literal["ed25519", "secp256k1"]) -> None:
 
 
 def load_signer(role: Role, keys_dir: Path | None = None) -> Ed25519Signer | Secp256k1Signer:
-    """Load the key of a role: TALLYSTICK_KEY_<ROLE>, else the file TALLYSTICK_KEY_<ROLE>_FILE, else <keys_dir>/<role>.key.
+    """Load a role's key: TALLYSTICK_KEY_<ROLE>, else the file TALLYSTICK_KEY_<ROLE>_FILE, else <keys_dir>/<role>.key.
 
     Raises: KeyUnusable, naming the role and the place, never the secret.
     """

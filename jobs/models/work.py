@@ -95,6 +95,9 @@ class Job(models.Model):
         indexes = [
             models.Index(fields=["tenant", "-created_at"], name="job_of_tenant"),
             models.Index(fields=["-created_at"], name="job_newest"),
+            models.Index(
+                fields=["tenant"], condition=Q(state__in=["submitted", "scheduled", "running"]), name="job_unfinished"
+            ),
             models.Index(fields=["-priority", "created_at"], condition=Q(state="submitted"), name="job_waiting"),
             models.Index(
                 fields=["evidence_due_at"],

@@ -1,0 +1,640 @@
+"""Every move of a job: the row and its receipt in one transaction, or neither.
+
+Locks are taken in one order: job, attempt, subject's thread. Time is the database's clock.
+"""
+
+import datetime as dt
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F
+
+from jobs import wake
+from jobs.claims import COMPLETED, FAILED, PROGRESS, PROMISE, REQUEST, STARTED, ClaimBroken, claim_text, read_claim
+from jobs.errors import (
+    BadRequest,
+    ClaimRefused,
+    IdempotencyConflict,
+    IllegalMove,
+    LeaseLost,
+    QueueFull,
+    StillRunning,
+)
+from jobs.market.leases import grant, hold_auction
+from jobs.models import Attempt, Job, Provider
+from jobs.states import (
+    ATTEMPT_MOVES,
+    EVIDENCE_MOVES,
+    JOB_MOVES,
+    ONLY_REPORTED,
+    AttemptState,
+    EvidenceState,
+    JobState,
+)
+from provenance.credentials import keep_artifact
+from provenance.models import Artifact
+from provenance.store import Stored, house_store
+from receipts.canonical import NotCanonical, b64url, encode, field_digest, unb64url, utc
+from receipts.keys import Ed25519Signer, KeyId, Signature, SignatureBroken, ed25519_signer, sign_text, verify_text
+from receipts.models import Tenant
+from receipts.record import AlreadyRecorded, database_now, record
+
+_CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """What a client asks for, its inputs in their normal form. `salts`, `claim` and `signature` come together."""
+
+    kind: str
+    model: str
+    inputs: dict[str, Any]
+    salts: dict[str, str] | None = None
+    claim: str | None = None
+    signature: dict[str, Any] | None = None
+    max_price: int | None = None
+    priority: int = 0
+    ttl_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The job, and what its client is told; `created` is false when a repeated request is told the same again."""
+
+    job_id: str
+    created: bool
+    answer: dict[str, Any]
+
+
+# --- the client's moves --------------------------------------------------------------------------
+
+
+def submit(
+    *, tenant: Tenant, request: JobRequest, idempotency_key: str | None, fingerprint: str, actor: str
+) -> Submitted:
+    """Accept a job: its row, its JobSubmitted receipt and the hub's promise. Three queries.
+
+    Raises: BadRequest, IdempotencyConflict, StillRunning, QueueFull.
+    """
+    salts = request.salts or {name: b64url(secrets.token_bytes(16)) for name in request.inputs}
+    digests = _input_digests(request.inputs, salts)
+    signer = _check_request_claim(request, digests)
+    with transaction.atomic():
+        door = _door(tenant, idempotency_key, signer)
+        if door.fingerprint is not None:
+            if door.fingerprint != fingerprint:
+                raise IdempotencyConflict(f"the Idempotency-Key {idempotency_key!r} came before, with another body")
+            return Submitted(door.answer["job_id"], False, door.answer)
+        if not door.mine:
+            raise StillRunning(f"a request with the Idempotency-Key {idempotency_key!r} is being worked on")
+        if signer and not door.key_known:
+            raise BadRequest("sig.key_id", signer, "must be a client key that this tenant has registered")
+        if door.queued >= settings.QUEUE_LIMIT:
+            raise QueueFull(settings.QUEUE_LIMIT)
+        job_id = new_job_id()
+        expires_at = door.now + dt.timedelta(seconds=request.ttl_s or settings.JOB_TTL_SECONDS)
+        data: dict[str, Any] = {
+            "kind": request.kind,
+            "model": request.model,
+            "inputs": digests,
+            "priority": request.priority,
+            "expires_at": utc(expires_at),
+        }
+        if request.max_price is not None:
+            data["max_price"] = str(request.max_price)
+        if request.claim is not None:
+            data |= {"claim": request.claim, "sig": request.signature}
+        receipt = record(
+            event_type="JobSubmitted",
+            subject=job_id,
+            tenant_id=tenant.pk,
+            actor=f"client:{signer}" if signer else actor,
+            data=data,
+            first=True,
+            occurred_at=door.now,
+        )
+        promise = _promise(receipt.nid, door.now)
+        answer = {
+            "job_id": job_id,
+            "nid": receipt.nid,
+            "kind": request.kind,
+            "model": request.model,
+            "state": JobState.SUBMITTED.value,
+            "attempt": 0,
+            "created_at": utc(door.now),
+            "inputs": digests,
+            "salts": salts,
+            "promise": promise,
+        }
+        Job.objects.create(
+            job_id=job_id,
+            tenant=tenant,
+            nid=receipt.nid,
+            kind=request.kind,
+            model=request.model,
+            inputs=request.inputs,
+            salts=salts,
+            client_key=signer or "",
+            max_price=request.max_price,
+            priority=request.priority,
+            expires_at=expires_at,
+            idempotency_key=idempotency_key,
+            fingerprint=fingerprint,
+            promise=promise,
+            answer=answer,
+            steps=int(request.inputs.get("steps", 0) or 0),
+            created_at=door.now,
+        )
+        wake.hub(job_id)
+    return Submitted(job_id, True, answer)
+
+
+def cancel(*, job_id: str, by: str) -> Job:
+    """Call a job off; `by` is `client` or `operator`. Nothing is billed.
+
+    Raises: IllegalMove, when it is over already.
+    """
+    with transaction.atomic():
+        job = _locked(job_id)
+        data: dict[str, Any] = {"by": by, "billed": "nothing"} | _held_lease(job)
+        _end_lease(job, AttemptState.FAILED)
+        move(job, JobState.CANCELLED, finished_at=database_now())
+        _note(job, "JobCancelled", data)
+    return job
+
+
+# --- the hub's moves -----------------------------------------------------------------------------
+
+
+def schedule(*, job_id: str) -> Attempt | None:
+    """Hold the auction for a submitted job and grant the winner a lease; None when no provider has room."""
+    with transaction.atomic():
+        job = _locked(job_id)
+        if job.state != JobState.SUBMITTED:
+            return None
+        won = hold_auction(job)
+        if won is None:
+            return None
+        award, provider = won
+        granted = grant(job=job, provider=provider, won=award, now=database_now())
+        attempt = granted.attempt
+        move(job, JobState.SCHEDULED, attempt=attempt.number)
+        _note(
+            job,
+            "JobScheduled",
+            {
+                "provider": provider.key_id,
+                "fencing": attempt.fencing,
+                "lease_until": utc(attempt.lease_until),
+                "unit_type": attempt.unit_type,
+                "price": str(int(attempt.price)),
+                "score_ppm": award.score_ppm,
+                "asks": award.asks,
+            },
+        )
+        wake.provider(provider.queue)
+    return attempt
+
+
+def requeue(*, fencing: int) -> Job | None:
+    """Offer a job again whose lease ran out; after the last attempt it failed. None when the lease still holds."""
+    with transaction.atomic():
+        job, attempt = _locked_by(fencing)
+        if attempt.state not in (AttemptState.LEASED, AttemptState.RUNNING) or attempt.lease_until > database_now():
+            return None
+        cause = "lease-lost" if attempt.state == AttemptState.RUNNING else "not-started"
+        _again_or_fail(job, attempt, AttemptState.LOST, cause=cause, class_=cause, extra={})
+    return job
+
+
+def expire(*, job_id: str) -> Job | None:
+    """Fail a job whose time to live has passed before it ran; None when it has not, or when it runs."""
+    with transaction.atomic():
+        job = _locked(job_id)
+        if job.state not in (JobState.SUBMITTED, JobState.SCHEDULED) or job.expires_at > database_now():
+            return None
+        held = _held_lease(job)
+        _end_lease(job, AttemptState.FAILED)
+        _fail(job, "expired", {key: held[key] for key in held if key != "meter"})
+    return job
+
+
+# --- the worker's moves --------------------------------------------------------------------------
+
+
+def start(*, fencing: int, worker: str, claim: str, signature: Signature) -> Attempt:
+    """Note that the worker started, on the provider's signed word; from here on it is billed.
+
+    Raises: LeaseLost, ClaimRefused.
+    """
+    with transaction.atomic():
+        job, attempt = _held(fencing, AttemptState.LEASED)
+        _check_worker_claim(claim, signature, STARTED, job, attempt)
+        now = database_now()
+        _move_attempt(
+            attempt,
+            AttemptState.RUNNING,
+            started_at=now,
+            heartbeat_at=now,
+            worker=worker[:120],
+            lease_until=_lease(now),
+        )
+        move(job, JobState.RUNNING, started_at=job.started_at or now, step=0)
+        _note(job, "JobStarted", {"fencing": fencing, "claim": claim, "sig": signature}, attempt.provider)
+    return attempt
+
+
+def heartbeat(*, fencing: int) -> bool:
+    """Extend the lease; false when it is lost, and the worker must stop. One statement, no locks taken."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE jobs_attempt SET heartbeat_at = clock_timestamp(),"
+            " lease_until = greatest(lease_until, clock_timestamp() + make_interval(secs => %s))"
+            " WHERE id = %s AND state IN ('leased', 'running') AND lease_until > clock_timestamp()",
+            [settings.LEASE_SECONDS, fencing],
+        )
+        return bool(cursor.rowcount)
+
+
+def progress(*, fencing: int, step: int, steps: int, n: int, claim: str, signature: Signature) -> None:
+    """Note how far the work is, as receipt number `n` of this attempt.
+
+    Raises: LeaseLost, ClaimRefused.
+    """
+    with transaction.atomic():
+        job, attempt = _held(fencing, AttemptState.RUNNING)
+        told = _check_worker_claim(claim, signature, PROGRESS, job, attempt)
+        if (told["step"], told["steps"]) != (step, steps):
+            raise ClaimRefused(f"the claim says step {told['step']} of {told['steps']}, the worker {step} of {steps}")
+        Job.objects.filter(pk=job.pk).update(step=step, steps=steps)
+        _note(
+            job,
+            "JobProgressUpdate",
+            {"fencing": fencing, "step": step, "steps": steps, "claim": claim, "sig": signature},
+            attempt.provider,
+            n=n,
+        )
+
+
+def complete(*, fencing: int, claim: str, signature: Signature, usage: str, usage_signature: Signature) -> Job:
+    """Accept the work: its outputs must be in the store already. Evidence follows in stages of its own.
+
+    Raises: LeaseLost, ClaimRefused.
+    """
+    with transaction.atomic():
+        job, attempt = _held(fencing, AttemptState.RUNNING)
+        told = _check_worker_claim(claim, signature, COMPLETED, job, attempt)
+        _verified(usage, usage_signature, attempt.provider)
+        _keep_outputs(job, told["outputs"])
+        now = database_now()
+        _move_attempt(
+            attempt,
+            AttemptState.SUCCEEDED,
+            finished_at=now,
+            completion={"claim": claim, "sig": signature, "usage": usage, "usage_sig": usage_signature},
+        )
+        move(
+            job,
+            JobState.COMPLETED,
+            finished_at=now,
+            evidence=EvidenceState.CREDENTIAL,
+            evidence_due_at=now,
+            step=job.steps,
+        )
+        _note(job, "JobCompleted", {"fencing": fencing, "claim": claim, "sig": signature}, attempt.provider)
+        _remember(attempt, now, succeeded=True)
+        wake.hub(job.job_id)
+    return job
+
+
+def fail(*, fencing: int, class_: str, detail: str, may_pass: bool, claim: str, signature: Signature) -> Job:
+    """Note that an attempt failed; the job is offered again where the failure may pass and attempts are left.
+
+    Raises: LeaseLost, ClaimRefused.
+    """
+    with transaction.atomic():
+        job, attempt = _held(fencing, AttemptState.RUNNING, AttemptState.LEASED)
+        told = _check_worker_claim(claim, signature, FAILED, job, attempt)
+        if told["class"] != class_:
+            raise ClaimRefused(f"the claim says class {told['class']}, the worker {class_}")
+        extra: dict[str, Any] = {"claim": claim, "sig": signature, "meter": told["meter"]}
+        if "detail" in told:
+            extra["detail"] = told["detail"]
+        Job.objects.filter(pk=job.pk).update(failure_detail=detail[:4000])
+        if may_pass:
+            _again_or_fail(job, attempt, AttemptState.FAILED, cause="attempt-failed", class_=class_, extra=extra)
+        else:
+            _move_attempt(attempt, AttemptState.FAILED, finished_at=database_now())
+            _remember(attempt, database_now(), succeeded=False)
+            _fail(job, class_, extra | {"fencing": fencing}, attempt.provider)
+    return job
+
+
+# --- moving --------------------------------------------------------------------------------------
+
+
+def move(job: Job, to: JobState, **facts: Any) -> None:
+    """Move a job by compare-and-swap on its state, writing `facts` with it.
+
+    Raises: IllegalMove, when no edge leads there, or someone else moved it meanwhile.
+    """
+    before = JobState(job.state)
+    if to not in JOB_MOVES[before] or ((before, to) in ONLY_REPORTED and job.origin != "reported"):
+        raise IllegalMove(job.job_id, before, to)
+    if Job.objects.filter(pk=job.pk, state=before).update(state=to, **facts) != 1:
+        raise IllegalMove(job.job_id, "no longer " + before, to)
+    for name, value in {"state": to, **facts}.items():
+        setattr(job, name, value)
+
+
+def move_evidence(job: Job, to: EvidenceState) -> None:
+    """Move a job to its next piece of evidence; how often the last one was tried starts anew.
+
+    Raises: IllegalMove.
+    """
+    before = EvidenceState(job.evidence)
+    facts = {"evidence_tries": 0, "evidence_reason": ""}
+    if to not in EVIDENCE_MOVES[before]:
+        raise IllegalMove(job.job_id, before, to)
+    if Job.objects.filter(pk=job.pk, evidence=before).update(evidence=to, **facts) != 1:
+        raise IllegalMove(job.job_id, "no longer " + before, to)
+    job.evidence = to
+
+
+def _move_attempt(attempt: Attempt, to: AttemptState, **facts: Any) -> None:
+    before = AttemptState(attempt.state)
+    if to not in ATTEMPT_MOVES[before]:
+        raise IllegalMove(str(attempt), before, to)
+    if Attempt.objects.filter(pk=attempt.pk, state=before).update(state=to, **facts) != 1:
+        raise LeaseLost(attempt.pk)
+    for name, value in {"state": to, **facts}.items():
+        setattr(attempt, name, value)
+
+
+def _again_or_fail(
+    job: Job, attempt: Attempt, ended: AttemptState, *, cause: str, class_: str, extra: dict[str, Any]
+) -> None:
+    left = settings.MAX_ATTEMPTS - attempt.number
+    common = extra | {"fencing": attempt.fencing}
+    if attempt.heartbeat_at:
+        common["last_heartbeat"] = utc(attempt.heartbeat_at)
+    now = database_now()
+    _move_attempt(attempt, ended, finished_at=now)
+    _remember(attempt, now, succeeded=False)
+    actor = attempt.provider if "claim" in extra else None
+    if left <= 0:
+        _fail(job, "poison", common, actor)
+        return
+    move(job, JobState.SUBMITTED, step=0)
+    _note(job, "JobRequeued", {"cause": cause, "class": class_, "attempts_left": left} | common, actor)
+    wake.hub(job.job_id)
+
+
+def _fail(job: Job, class_: str, extra: dict[str, Any], provider: Provider | None = None) -> None:
+    move(job, JobState.FAILED, finished_at=database_now(), failure_class=class_)
+    _note(job, "JobFailed", {"class": class_, "billed": "nothing", "attempts": job.attempt} | extra, provider)
+
+
+def _note(job: Job, event_type: str, data: dict[str, Any], provider: Provider | None = None, n: int = 0) -> None:
+    try:
+        record(
+            event_type=event_type,
+            subject=job.job_id,
+            tenant_id=job.tenant_id,
+            actor=f"provider:{provider.key_id}" if provider else f"hub:{hub_key_id()}",
+            data=data,
+            attempt=job.attempt,
+            n=n,
+            origin=job.origin,
+        )
+    except AlreadyRecorded as error:
+        raise IllegalMove(job.job_id, job.state, event_type) from error
+
+
+def note(job: Job, event_type: str, data: dict[str, Any], *, n: int = 0) -> None:
+    """Write a receipt about a job's evidence, by the hub, inside the caller's transaction.
+
+    Raises: IllegalMove, when it is written already.
+    """
+    _note(job, event_type, data, n=n)
+
+
+# --- locks and checks ----------------------------------------------------------------------------
+
+
+def _locked(job_id: str) -> Job:
+    return Job.objects.select_for_update(of=("self",)).get(pk=job_id)
+
+
+def locked(job_id: str) -> Job:
+    """Lock a job's row until the transaction at hand ends."""
+    return _locked(job_id)
+
+
+def _locked_by(fencing: int) -> tuple[Job, Attempt]:
+    job_id = Attempt.objects.filter(pk=fencing).values_list("job_id", flat=True).first()
+    if job_id is None:
+        raise LeaseLost(fencing)
+    job = _locked(job_id)
+    attempt = Attempt.objects.select_for_update(of=("self",)).select_related("provider").get(pk=fencing)
+    return job, attempt
+
+
+def _held(fencing: int, *states: AttemptState) -> tuple[Job, Attempt]:
+    """Lock the job that this fencing number holds. A lease that ran out counts as lost, swept or not."""
+    job, attempt = _locked_by(fencing)
+    if attempt.state not in states or attempt.number != job.attempt or attempt.lease_until <= database_now():
+        raise LeaseLost(fencing)
+    return job, attempt
+
+
+def _held_lease(job: Job) -> dict[str, Any]:
+    attempt = job.attempts.filter(state__in=[AttemptState.LEASED, AttemptState.RUNNING]).first()
+    if attempt is None:
+        return {}
+    held: dict[str, Any] = {"fencing": attempt.fencing}
+    return held | ({"last_heartbeat": utc(attempt.heartbeat_at)} if attempt.heartbeat_at else {})
+
+
+def _end_lease(job: Job, to: AttemptState) -> None:
+    for attempt in job.attempts.select_for_update().filter(state__in=[AttemptState.LEASED, AttemptState.RUNNING]):
+        _move_attempt(attempt, to, finished_at=database_now())
+
+
+def _lease(now: dt.datetime) -> dt.datetime:
+    return now + dt.timedelta(seconds=settings.LEASE_SECONDS)
+
+
+def _verified(text: str, signature: Mapping[str, Any], provider: Provider) -> KeyId:
+    try:
+        return verify_text(text, signature, key_id=provider.key_id)
+    except SignatureBroken as error:
+        raise ClaimRefused(str(error)) from None
+
+
+def _check_worker_claim(
+    claim: str, signature: Mapping[str, Any], type_: str, job: Job, attempt: Attempt
+) -> dict[str, Any]:
+    """Hold a worker's claim against the lease: right job, attempt, fencing number and provider's key."""
+    _verified(claim, signature, attempt.provider)
+    try:
+        told = read_claim(claim, type_)
+    except (ClaimBroken, NotCanonical) as error:
+        raise ClaimRefused(str(error)) from None
+    due = {"job_id": job.job_id, "job_nid": job.nid, "attempt": attempt.number, "fencing": attempt.fencing}
+    if "provider" in told:
+        due["provider"] = attempt.provider.key_id
+    for name, value in due.items():
+        if told[name] != value:
+            raise ClaimRefused(f"the claim's {name} is {told[name]!r}, {value!r} is due")
+    return told
+
+
+def _keep_outputs(job: Job, outputs: list[dict[str, Any]]) -> None:
+    store = house_store()
+    if not outputs:
+        raise ClaimRefused("a completed job has at least one output")
+    for output in outputs:
+        path = store.path_of(output["sha256"])
+        if not path.exists() or path.stat().st_size != output["size"]:
+            raise ClaimRefused(f"the output {output['name']} is not in the store")
+        keep_artifact(
+            tenant=job.tenant,
+            subject=job.job_id,
+            role=Artifact.Role.OUTPUT,
+            name=output["name"],
+            stored=Stored(output["sha256"], output["size"]),
+            mime=output["mime"],
+        )
+
+
+def _remember(attempt: Attempt, now: dt.datetime, *, succeeded: bool) -> None:
+    """Count how the attempt went towards the provider's reputation. A failure has no quality."""
+    took = int((now - (attempt.started_at or attempt.leased_at)).total_seconds() * 1000)
+    Provider.objects.filter(pk=attempt.provider_id).update(
+        successes=F("successes") + (1 if succeeded else 0),
+        failures=F("failures") + (0 if succeeded else 1),
+        quality_ppm_total=F("quality_ppm_total") + (1_000_000 if succeeded else 0),
+        duration_ms_total=F("duration_ms_total") + took,
+        last_seen=now,
+    )
+
+
+# --- submitting ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    mine: bool
+    now: dt.datetime
+    queued: int
+    fingerprint: str | None
+    answer: dict[str, Any]
+    key_known: bool
+
+
+def _door(tenant: Tenant, idempotency_key: str | None, signer: str | None) -> _Door:
+    """Ask in one query all that admission depends on: a lock on the key, the clock, the queue, a first answer."""
+    lock = hashlib.sha256(f"{tenant.pk}\0{idempotency_key}".encode()).digest()[:8]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT %(key)s::text IS NULL OR pg_try_advisory_xact_lock(%(lock)s), clock_timestamp(),"
+            " (SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %(tenant)s"
+            "   AND state IN ('submitted', 'scheduled', 'running') LIMIT %(limit)s) AS unfinished),"
+            " first.fingerprint, first.answer,"
+            " EXISTS (SELECT 1 FROM receipts_publickey WHERE role = 'client' AND key_id = %(signer)s"
+            "   AND tenant_id = %(tenant)s AND until_leaf IS NULL)"
+            " FROM (SELECT 1) AS one LEFT JOIN jobs_job AS first"
+            "   ON first.tenant_id = %(tenant)s AND first.idempotency_key = %(key)s",
+            {
+                "key": idempotency_key,
+                "lock": int.from_bytes(lock, signed=True),
+                "tenant": tenant.pk,
+                "limit": settings.QUEUE_LIMIT,
+                "signer": signer,
+            },
+        )
+        mine, now, queued, fingerprint, answer, known = cursor.fetchone()
+    if isinstance(answer, str):  # Django's own connections leave JSON as text
+        answer = json.loads(answer)
+    return _Door(mine, now, queued, fingerprint, answer or {}, known)
+
+
+def _input_digests(inputs: Mapping[str, Any], salts: Mapping[str, str]) -> dict[str, str]:
+    if set(inputs) != set(salts):
+        raise BadRequest("salts", sorted(salts), f"must have one salt for each of {', '.join(sorted(inputs))}")
+    digests: dict[str, str] = {}
+    for name, value in inputs.items():
+        try:
+            digests[name] = field_digest(name, value, unb64url(salts[name], size=16))
+        except NotCanonical as error:
+            raise BadRequest(f"salts.{name}", salts[name], error.rule) from None
+    return digests
+
+
+def _check_request_claim(request: JobRequest, digests: Mapping[str, str]) -> str | None:
+    """Check a client's signed request against what it sent; give the key id, None when unsigned."""
+    parts = (request.claim, request.signature, request.salts)
+    if all(part is None for part in parts):
+        return None
+    if any(part is None for part in parts):
+        raise BadRequest("claim", request.claim, "comes together with sig and salts, or not at all")
+    assert request.claim is not None and request.signature is not None
+    try:
+        key_id = verify_text(request.claim, request.signature)
+        told = read_claim(request.claim, REQUEST)
+    except SignatureBroken as error:
+        raise BadRequest("sig", request.signature.get("key_id"), str(error)) from None
+    except (ClaimBroken, NotCanonical) as error:
+        raise BadRequest(f"claim.{error.where}", "", error.rule) from None
+    due: dict[str, Any] = {
+        "kind": request.kind,
+        "model": request.model,
+        "inputs": dict(digests),
+        "hub": settings.LOG_ORIGIN,
+        "max_price": None if request.max_price is None else str(request.max_price),
+    }
+    for name, value in due.items():
+        if told.get(name) != value:
+            raise BadRequest(f"claim.{name}", told.get(name), f"must say what the request says: {value!r}")
+    return key_id
+
+
+def _promise(nid: str, now: dt.datetime) -> dict[str, Any]:
+    claim = claim_text(
+        PROMISE,
+        log=settings.LOG_ORIGIN,
+        nid=nid,
+        at=utc(now),
+        by=utc(now + dt.timedelta(seconds=settings.PROMISE_SECONDS)),
+    )
+    return {"claim": claim, "sig": sign_text(_hub_signer(), claim)}
+
+
+def new_job_id() -> str:
+    """Make a job id: 48 bits of milliseconds and 80 random bits, in Crockford's base32, so that ids sort by time."""
+    number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
+    return "job_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def hub_key_id() -> str:
+    """The id of the key that the hub gives promises with."""
+    return _hub_signer().key_id
+
+
+@cache
+def _hub_signer() -> Ed25519Signer:
+    return ed25519_signer("hub", settings.KEYS_DIR)
+
+
+def fingerprint_of(body: Mapping[str, Any]) -> str:
+    """Name a request's content, whatever its spelling: SHA-256 of its canonical bytes."""
+    return hashlib.sha256(encode(dict(body))).hexdigest()

@@ -1,0 +1,39 @@
+"""What Celery wakes the ledger for. Each task may run twice or never; the next tick does its work."""
+
+import logging
+
+from celery import shared_task
+
+from receipts import log as ledger
+from receipts.anchor import anchor
+from receipts.chain import sender
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(ignore_result=True)
+def turn_log() -> None:
+    """Sequence what is pending and publish a checkpoint."""
+    try:
+        turn = ledger.turn()
+    except (ledger.LogNotFounded, ledger.SequencerFenced) as error:
+        log.info("the log waits: %s", error)
+        return
+    except ledger.LogError:
+        log.exception("the log stands still")
+        return
+    if turn.published is not None:
+        log.info("checkpoint of %d leaves, %d new", turn.published, turn.sequenced)
+
+
+@shared_task(ignore_result=True)
+def turn_chain() -> None:
+    """Anchor the newest checkpoint, send what is intended, follow what was sent."""
+    try:
+        anchor()
+    except ledger.LogNotFounded as error:
+        log.info("nothing to anchor: %s", error)
+        return
+    report = sender.turn()
+    if report.waiting_reason:
+        log.warning("the chain's queue waits: %s", report.waiting_reason)
