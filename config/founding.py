@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from django.conf import settings
 
+from config.embedded import chain
 from jobs.accounts import digest_of, new_api_key, prefix_of
 from jobs.market.providers import register_provider
 from jobs.models import ApiKey, Provider, User
 from provenance.authority import make_authority
 from receipts.durable import write_durably
 from receipts.keyring import add_key
-from receipts.keys import ed25519_signer, make_key_file, secp256k1_signer
+from receipts.keys import Role, ed25519_signer, make_key_file, secp256k1_signer
 from receipts.log import found_log
 from receipts.models import Tenant
 
@@ -59,9 +60,11 @@ def make_keys(say: Say) -> None:
 
 def register_keys() -> None:
     """Let the house's own keys count for their roles."""
-    for role in ("root", "log", "hub"):
+    ed25519_roles: tuple[Role, ...] = ("root", "log", "hub")
+    for role in ed25519_roles:
         add_key(role=role, alg="Ed25519", key_id=ed25519_signer(role, settings.KEYS_DIR).key_id)
-    for role in ("attester", "sender"):
+    secp256k1_roles: tuple[Role, ...] = ("attester", "sender")
+    for role in secp256k1_roles:
         add_key(role=role, alg="secp256k1", key_id=secp256k1_signer(role, settings.KEYS_DIR).address)
 
 
@@ -70,6 +73,9 @@ def deploy(say: Say) -> dict[str, str]:
     from minting.deploy import deploy_tokens
     from receipts.chain.deploy import deploy_register
 
+    if settings.EMBEDDED:
+        # The private chain's money is worth nothing; without it the sender's queue would wait for ever.
+        chain.fund(settings.CHAIN_RPC_URL, secp256k1_signer("sender", settings.KEYS_DIR).address, 10**24)
     register = deploy_register(progress=say)
     tokens = deploy_tokens(
         attesters=[secp256k1_signer("attester", settings.KEYS_DIR).address], threshold=1, progress=say

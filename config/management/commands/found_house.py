@@ -1,4 +1,4 @@
-"""`manage.py found_house`: make keys, certificates, log, contracts and the first people; print what the launcher needs."""
+"""Make keys, certificates, log, contracts and the first people; print what the launcher needs."""
 
 import json
 from typing import Any
