@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from provenance import verify
 from provenance.authority import Authority
 from provenance.c2pa_settings import library_settings
 from provenance.digests import digest_bytes
@@ -259,6 +260,88 @@ def test_a_file_above_the_limit_is_not_read(sign: Sign, authority: Authority, tm
         assert not isinstance(
             read_credential(asset, None, root_pem=authority.root_pem, max_bytes=len(signed)), NotReadable
         )
+
+
+def altered(change: Callable[[dict[str, Any]], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the library answer something else than it did: `change` edits its JSON in place."""
+    real = verify._read_store
+
+    def answer(*args: Any) -> Any:
+        store = real(*args)
+        assert not isinstance(store, NotReadable)
+        change(store.content)
+        return store
+
+    monkeypatch.setattr(verify, "_read_store", answer)
+
+
+def active(content: dict[str, Any]) -> dict[str, Any]:
+    found = content["manifests"][content["active_manifest"]]
+    assert isinstance(found, dict)
+    return found
+
+
+def actions(content: dict[str, Any]) -> list[Any]:
+    (found,) = [item["data"]["actions"] for item in active(content)["assertions"] if "actions" in item["label"]]
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "failures"),
+    [
+        (lambda content: content.update(validation_state="Valid"), ()),
+        (lambda content: content.pop("validation_results"), ("tallystick.results.missing",)),
+        (
+            lambda content: content["validation_results"].update(
+                ingredientDeltas=[{"validationDeltas": {"failure": [{"code": "claim.missing"}]}}]
+            ),
+            ("ingredient: claim.missing",),
+        ),
+        (
+            lambda content: active(content)["ingredients"][0].update(
+                validation_status=[{"code": "ingredient.claimSignature.mismatch"}]
+            ),
+            ("prompt: ingredient.claimSignature.mismatch",),
+        ),
+        (lambda content: actions(content)[0].pop("digitalSourceType"), ("tallystick.sourceType.missing",)),
+        (lambda content: actions(content)[0].update(action="c2pa.edited"), ("tallystick.sourceType.missing",)),
+        (lambda content: actions(content).clear(), ("tallystick.sourceType.missing",)),
+    ],
+    ids=["only Valid", "no results", "a delta", "an old status", "no source type", "edited first", "no action"],
+)
+def test_whatever_else_than_trusted_without_a_failure_is_not_trusted(
+    sign: Sign,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[dict[str, Any]], object],
+    failures: tuple[str, ...],
+) -> None:
+    signed, _ = sign(drawing(16))
+    altered(change, monkeypatch)
+    reading = reading_of(signed, authority)
+    assert reading.failures == failures
+    assert not reading.trusted
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("active_manifest"),
+        lambda content: content.update(manifests=[]),
+        lambda content: active(content).pop("assertions"),
+        lambda content: active(content).update(signature_info=None),
+        lambda content: actions(content).__setitem__(0, "created"),
+    ],
+)
+def test_a_manifest_of_another_shape_is_not_readable(
+    sign: Sign, authority: Authority, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], object]
+) -> None:
+    signed, _ = sign(drawing(16))
+    altered(change, monkeypatch)
+    answer = read_credential(signed, None, root_pem=authority.root_pem)
+    assert isinstance(answer, NotReadable)
+    assert "malformed" in answer.reason
 
 
 class _Counting(http.server.BaseHTTPRequestHandler):
