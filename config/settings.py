@@ -149,9 +149,13 @@ DATABASES: dict[str, Any] = {
     "default": env.db("DATABASE_URL", default="postgresql://tallystick_app@127.0.0.1/tallystick")
 }
 DATABASES["default"].setdefault("OPTIONS", {})
-DATABASES["default"]["OPTIONS"] |= {"connect_timeout": 5, "pool": {"min_size": 1, "max_size": 10, "timeout": 10}}
+DATABASES["default"]["OPTIONS"]["connect_timeout"] = 5
 DATABASES["default"]["ATOMIC_REQUESTS"] = False
-DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool keeps connections
+# A pool is for the threads of a web process; a Celery worker forks, and a pool does not survive that.
+if env.bool("DATABASE_POOL", default=False):
+    DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": 10, "timeout": 10}
+else:
+    DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 DATABASE_APP_ROLE: str = env.str("DATABASE_APP_ROLE", default="tallystick_app")
 REDIS_CACHE_URL: str = env.str("CACHE_URL", default="")
 CACHES: dict[str, Any] = {

@@ -4,21 +4,26 @@ Locks are taken in one order: job, attempt, subject's thread. Time is the databa
 """
 
 import datetime as dt
-import hashlib
-import json
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F
 
 from jobs import wake
-from jobs.claims import COMPLETED, FAILED, PROGRESS, PROMISE, REQUEST, STARTED, ClaimBroken, claim_text, read_claim
+from jobs.admission import (
+    JobRequest,
+    ask_door,
+    check_request_claim,
+    hub_key_id,
+    input_digests,
+    make_promise,
+    new_job_id,
+)
+from jobs.claims import COMPLETED, FAILED, PROGRESS, STARTED, ClaimBroken, read_claim
 from jobs.errors import (
     BadRequest,
     ClaimRefused,
@@ -42,27 +47,10 @@ from jobs.states import (
 from provenance.credentials import keep_artifact
 from provenance.models import Artifact
 from provenance.store import Stored, house_store
-from receipts.canonical import NotCanonical, b64url, encode, field_digest, unb64url, utc
-from receipts.keys import Ed25519Signer, KeyId, Signature, SignatureBroken, ed25519_signer, sign_text, verify_text
+from receipts.canonical import NotCanonical, b64url, utc
+from receipts.keys import KeyId, Signature, SignatureBroken, verify_text
 from receipts.models import Tenant
 from receipts.record import AlreadyRecorded, database_now, record
-
-_CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRequest:
-    """What a client asks for, its inputs in their normal form. `salts`, `claim` and `signature` come together."""
-
-    kind: str
-    model: str
-    inputs: dict[str, Any]
-    salts: dict[str, str] | None = None
-    claim: str | None = None
-    signature: dict[str, Any] | None = None
-    max_price: int | None = None
-    priority: int = 0
-    ttl_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +73,10 @@ def submit(
     Raises: BadRequest, IdempotencyConflict, StillRunning, QueueFull.
     """
     salts = request.salts or {name: b64url(secrets.token_bytes(16)) for name in request.inputs}
-    digests = _input_digests(request.inputs, salts)
-    signer = _check_request_claim(request, digests)
+    digests = input_digests(request.inputs, salts)
+    signer = check_request_claim(request, digests)
     with transaction.atomic():
-        door = _door(tenant, idempotency_key, signer)
+        door = ask_door(tenant, idempotency_key, signer)
         if door.fingerprint is not None:
             if door.fingerprint != fingerprint:
                 raise IdempotencyConflict(f"the Idempotency-Key {idempotency_key!r} came before, with another body")
@@ -121,7 +109,7 @@ def submit(
             first=True,
             occurred_at=door.now,
         )
-        promise = _promise(receipt.nid, door.now)
+        promise = make_promise(receipt.nid, door.now)
         answer = {
             "job_id": job_id,
             "nid": receipt.nid,
@@ -526,115 +514,3 @@ def _remember(attempt: Attempt, now: dt.datetime, *, succeeded: bool) -> None:
         duration_ms_total=F("duration_ms_total") + took,
         last_seen=now,
     )
-
-
-# --- submitting ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Door:
-    mine: bool
-    now: dt.datetime
-    queued: int
-    fingerprint: str | None
-    answer: dict[str, Any]
-    key_known: bool
-
-
-def _door(tenant: Tenant, idempotency_key: str | None, signer: str | None) -> _Door:
-    """Ask in one query all that admission depends on: a lock on the key, the clock, the queue, a first answer."""
-    lock = hashlib.sha256(f"{tenant.pk}\0{idempotency_key}".encode()).digest()[:8]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT %(key)s::text IS NULL OR pg_try_advisory_xact_lock(%(lock)s), clock_timestamp(),"
-            " (SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %(tenant)s"
-            "   AND state IN ('submitted', 'scheduled', 'running') LIMIT %(limit)s) AS unfinished),"
-            " first.fingerprint, first.answer,"
-            " EXISTS (SELECT 1 FROM receipts_publickey WHERE role = 'client' AND key_id = %(signer)s"
-            "   AND tenant_id = %(tenant)s AND until_leaf IS NULL)"
-            " FROM (SELECT 1) AS one LEFT JOIN jobs_job AS first"
-            "   ON first.tenant_id = %(tenant)s AND first.idempotency_key = %(key)s",
-            {
-                "key": idempotency_key,
-                "lock": int.from_bytes(lock, signed=True),
-                "tenant": tenant.pk,
-                "limit": settings.QUEUE_LIMIT,
-                "signer": signer,
-            },
-        )
-        mine, now, queued, fingerprint, answer, known = cursor.fetchone()
-    if isinstance(answer, str):  # Django's own connections leave JSON as text
-        answer = json.loads(answer)
-    return _Door(mine, now, queued, fingerprint, answer or {}, known)
-
-
-def _input_digests(inputs: Mapping[str, Any], salts: Mapping[str, str]) -> dict[str, str]:
-    if set(inputs) != set(salts):
-        raise BadRequest("salts", sorted(salts), f"must have one salt for each of {', '.join(sorted(inputs))}")
-    digests: dict[str, str] = {}
-    for name, value in inputs.items():
-        try:
-            digests[name] = field_digest(name, value, unb64url(salts[name], size=16))
-        except NotCanonical as error:
-            raise BadRequest(f"salts.{name}", salts[name], error.rule) from None
-    return digests
-
-
-def _check_request_claim(request: JobRequest, digests: Mapping[str, str]) -> str | None:
-    """Check a client's signed request against what it sent; give the key id, None when unsigned."""
-    parts = (request.claim, request.signature, request.salts)
-    if all(part is None for part in parts):
-        return None
-    if any(part is None for part in parts):
-        raise BadRequest("claim", request.claim, "comes together with sig and salts, or not at all")
-    assert request.claim is not None and request.signature is not None
-    try:
-        key_id = verify_text(request.claim, request.signature)
-        told = read_claim(request.claim, REQUEST)
-    except SignatureBroken as error:
-        raise BadRequest("sig", request.signature.get("key_id"), str(error)) from None
-    except (ClaimBroken, NotCanonical) as error:
-        raise BadRequest(f"claim.{error.where}", "", error.rule) from None
-    due: dict[str, Any] = {
-        "kind": request.kind,
-        "model": request.model,
-        "inputs": dict(digests),
-        "hub": settings.LOG_ORIGIN,
-        "max_price": None if request.max_price is None else str(request.max_price),
-    }
-    for name, value in due.items():
-        if told.get(name) != value:
-            raise BadRequest(f"claim.{name}", told.get(name), f"must say what the request says: {value!r}")
-    return key_id
-
-
-def _promise(nid: str, now: dt.datetime) -> dict[str, Any]:
-    claim = claim_text(
-        PROMISE,
-        log=settings.LOG_ORIGIN,
-        nid=nid,
-        at=utc(now),
-        by=utc(now + dt.timedelta(seconds=settings.PROMISE_SECONDS)),
-    )
-    return {"claim": claim, "sig": sign_text(_hub_signer(), claim)}
-
-
-def new_job_id() -> str:
-    """Make a job id: 48 bits of milliseconds and 80 random bits, in Crockford's base32, so that ids sort by time."""
-    number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
-    return "job_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
-
-
-def hub_key_id() -> str:
-    """The id of the key that the hub gives promises with."""
-    return _hub_signer().key_id
-
-
-@cache
-def _hub_signer() -> Ed25519Signer:
-    return ed25519_signer("hub", settings.KEYS_DIR)
-
-
-def fingerprint_of(body: Mapping[str, Any]) -> str:
-    """Name a request's content, whatever its spelling: SHA-256 of its canonical bytes."""
-    return hashlib.sha256(encode(dict(body))).hexdigest()

@@ -2,7 +2,7 @@
 
 from django.db import transaction
 
-from jobs.lifecycle import hub_key_id
+from jobs.admission import hub_key_id
 from jobs.models import Provider
 from receipts.keyring import add_key
 from receipts.models import Tenant
