@@ -120,6 +120,8 @@ def check_note(note: SignedNote, vkey: Vkey) -> None:
     from nacl.exceptions import BadSignatureError
     from nacl.signing import VerifyKey
 
+    if vkey.kind != ED25519:
+        raise NoteBroken("a witness signs a timestamp too; its key does not check a plain signature")
     found = [s for s in note.signatures if s.name == vkey.name and s.key_hash == vkey.key_hash]
     if not found:
         raise NoteBroken(f"not signed by {vkey.name} with key {vkey.key_hash.hex()}")

@@ -6,7 +6,6 @@ never logged, stored in the database or put into a receipt.
 Source: Ed25519 RFC 8032 (PyNaCl); secp256k1 with low s, EIP-2 (libsecp256k1); keccak-256 (FIPS 202 draft).
 """
 
-import hmac
 import os
 import secrets
 import stat
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NewType, Protocol, TypedDict
 
 from receipts.canonical import NotCanonical, b64url, unb64url
+from receipts.durable import fsync_folder
 
 KeyId = NewType("KeyId", str)
 Role = Literal["root", "log", "hub", "attester", "provider", "reporter", "client", "c2pa", "sender", "witness"]
@@ -148,9 +148,9 @@ def verify_text(text: str, signature: Mapping[str, Any], *, key_id: str | None =
     if set(signature) != {"alg", "key_id", "sig"} or not all(isinstance(item, str) for item in signature.values()):
         raise SignatureBroken("a signature has alg, key_id and sig, each as text")
     if signature["alg"] != "Ed25519":
-        raise SignatureBroken(f"alg is {str(signature['alg'])[:20]!r}, Ed25519 is due")
-    if key_id is not None and not hmac.compare_digest(str(signature["key_id"]).encode(), key_id.encode()):
-        raise SignatureBroken(f"signed by {str(signature['key_id'])[:50]}, {key_id} is due")
+        raise SignatureBroken(f"alg is {ascii(signature['alg'])[:20]}, Ed25519 is due")
+    if key_id is not None and signature["key_id"] != key_id:
+        raise SignatureBroken(f"signed by {ascii(signature['key_id'])[1:51]}, {key_id} is due")
     try:
         public = unb64url(signature["key_id"], size=32)
         VerifyKey(public).verify(text.encode(), unb64url(signature["sig"], size=64))
@@ -170,8 +170,8 @@ def make_key_file(path: Path, alg: Literal["ed25519", "secp256k1"]) -> None:
         secret = secrets.token_bytes(32)
     line = f"ed25519:{b64url(secret)}\n" if alg == "ed25519" else f"secp256k1:0x{secret.hex()}\n"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.write(handle, line.encode())
         os.fsync(handle)
@@ -183,6 +183,8 @@ def make_key_file(path: Path, alg: Literal["ed25519", "secp256k1"]) -> None:
         return
     finally:
         draft.unlink()
+        # The name must be on disk before anything is signed: a log whose key vanished is over.
+        fsync_folder(path.parent)
 
 
 def load_signer(role: Role, keys_dir: Path | None = None) -> Ed25519Signer | Secp256k1Signer:
@@ -194,7 +196,7 @@ def load_signer(role: Role, keys_dir: Path | None = None) -> Ed25519Signer | Sec
     if text := os.environ.get(name):
         return parse_key(text, where=f"the environment's {name}")
     named = os.environ.get(f"{name}_FILE")
-    if named is None and keys_dir is None:
+    if not named and keys_dir is None:
         raise KeyUnusable(f"no key for the role {role}: set {name} or {name}_FILE")
     path = Path(named) if named else Path(str(keys_dir)) / f"{role}.key"
     return read_key_file(path)
@@ -212,6 +214,8 @@ def read_key_file(path: Path) -> Ed25519Signer | Secp256k1Signer:
         return parse_key(path.read_text(), where=str(path))
     except OSError as error:
         raise KeyUnusable(f"{path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise KeyUnusable(f"{path} holds no key: it is not text") from None
 
 
 def parse_key(text: str, *, where: str) -> Ed25519Signer | Secp256k1Signer:
@@ -225,7 +229,9 @@ def parse_key(text: str, *, where: str) -> Ed25519Signer | Secp256k1Signer:
         if alg == "ed25519":
             return Ed25519Signer(unb64url(secret, size=32))
         if alg == "secp256k1" and secret.startswith("0x") and len(secret) == 66:
-            return Secp256k1Signer(bytes.fromhex(secret[2:]))
+            raw = bytes.fromhex(secret[2:])  # which passes over blanks: the length is checked again
+            if len(raw) == 32:
+                return Secp256k1Signer(raw)
     except ValueError:
         reason = "its secret is malformed"
     raise KeyUnusable(f"{where} holds no key: {reason}")
