@@ -9,12 +9,14 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import requests
 
 READ_TRIES: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _THROTTLED: Final = -32005  # "limit exceeded", EIP-1474
 _BUSY_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -135,6 +137,8 @@ class Rpc:
         self._timeout = timeout_seconds
         self._sleep = sleep
         self._session = session or requests.Session()
+        if urlsplit(url).hostname in _LOOPBACK:
+            self._session.trust_env = False  # no proxy of the environment stands between us and this machine
         self._id = 0
 
     def read(self, method: str, *params: Any) -> Any:

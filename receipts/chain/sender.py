@@ -606,7 +606,10 @@ def _raised(fee: int) -> int:
 def _is_filler(row: ChainTransaction, tx_hash: str) -> bool:
     """Tell whether this hash is the empty transfer that fills the nonce of a refused transaction."""
     form = next((each for each in row.hashes.all() if each.hash == tx_hash), None)
-    return form is not None and rlp.decode_raw_transaction(bytes(form.raw)).data != bytes(row.data)
+    if form is None:
+        return False
+    sent = rlp.decode_raw_transaction(bytes(form.raw))
+    return (sent.to, sent.data) != (row.to, bytes(row.data))
 
 
 def _wait(report: SenderReport, reason: str) -> None:

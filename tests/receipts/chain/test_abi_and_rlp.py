@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from eth_abi import encode as eth_abi_encode
+from eth_abi.abi import encode as eth_abi_encode
 from eth_account import Account
-from eth_utils import keccak, to_checksum_address
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from receipts.committers.erc7053 import (
     decode_raw_transaction,
     encode_commit,
 )
+from receipts.keys import Secp256k1Signer
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=200)
 KEY = b"\x22" * 32
@@ -88,6 +90,24 @@ def test_the_commit_topic_is_that_of_erc_7053() -> None:
     topics = commit_topics(asset_cid="bafkrei", recorder="0x" + "ee" * 20)
     assert topics == [COMMIT_TOPIC, "0x" + "00" * 12 + "ee" * 20, "0x" + keccak(text="bafkrei").hex()]
     assert commit_topics(asset_cid="bafkrei")[1] is None
+
+
+@given(nonce=st.integers(0, 2**63), tip=st.integers(0, 2**90), data=st.binary(max_size=300), create=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_eth_account_signs_the_same_transaction(nonce: int, tip: int, data: bytes, create: bool) -> None:
+    to = "" if create else "0x" + "0e" * 20
+    fees = {"max_priority_fee": tip, "max_fee": 2 * tip}
+    ours = rlp.sign_transaction(
+        Secp256k1Signer(KEY), chain_id=31337, nonce=nonce, gas_limit=60_000, to=to, value=0, data=data, **fees
+    )
+    theirs = signed(
+        nonce=nonce,
+        maxFeePerGas=2 * tip,
+        maxPriorityFeePerGas=tip,
+        data=data,
+        to=to and to_checksum_address(to),
+    )
+    assert ours == theirs
 
 
 @given(
