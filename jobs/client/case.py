@@ -1,0 +1,170 @@
+"""Read what a tally holds, once, for all steps: receipts decoded from their bytes, never from anywhere else. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from jobs.client.shape import find_fault
+from jobs.client.tally_format import LoggedReceipt, Tally
+from jobs.client.trust import Trust, TrustedKey
+from jobs.client.verdicts import Broken, Newer, Unknown
+from receipts.canonical import MAX_RECEIPT_BYTES, Nid, NotCanonical, decode_canonical, nid
+from receipts.events import EVENTS, About, schema_of
+
+PUBLIC_IN_A_TALLY: Final = ("UsageAttested", "TokensMinted")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A receipt that is what its type says. `index` is its place in the tally, `leaf` in the log."""
+
+    index: int
+    nid: Nid
+    leaf: int | None
+    body: Mapping[str, Any]
+
+    @property
+    def type(self) -> str:
+        return str(self.body["eventType"])
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        data: Mapping[str, Any] = self.body["data"]
+        return data
+
+    def at(self, path: str) -> str:
+        """Name one of its fields for a person."""
+        return f"receipts[{self.index}] {self.type} {path}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tally, the trust file, and what the checker has at hand besides."""
+
+    tally: Tally
+    trust: Trust
+    artifact: bytes | None = None
+    rpc_url: str | None = None
+
+    @cached_property
+    def attempted(self) -> tuple["Read | Broken | Newer", ...]:
+        """Read every receipt, or say why it can't be."""
+        return tuple(_attempt(index, item) for index, item in enumerate(self.tally.receipts))
+
+    @cached_property
+    def receipts(self) -> tuple[Read, ...]:
+        """Give all receipts.
+
+        Raises: Newer, Unknown: a step that needs them all can't judge when one can't be read.
+        """
+        found: list[Read] = []
+        for item in self.attempted:
+            if isinstance(item, Newer):
+                raise item
+            if isinstance(item, Broken):
+                raise Unknown(f"{item.fault.field} can't be read (see receipts-canonical)")
+            found.append(item)
+        return tuple(found)
+
+    @cached_property
+    def readable(self) -> tuple[Read, ...]:
+        """Give the receipts that can be read, whatever the others are."""
+        return tuple(item for item in self.attempted if isinstance(item, Read))
+
+    @property
+    def of_the_job(self) -> tuple[Read, ...]:
+        """Give the job's own receipts, in the tally's order."""
+        return tuple(item for item in self.receipts if EVENTS[item.type].about is About.JOB)
+
+    @property
+    def public(self) -> tuple[Read, ...]:
+        """Give the public receipts about it, in the tally's order."""
+        return tuple(item for item in self.receipts if EVENTS[item.type].about is not About.JOB)
+
+    def all(self, event_type: str) -> tuple[Read, ...]:
+        """Give the readable receipts of a type."""
+        return tuple(item for item in self.readable if item.type == event_type)
+
+    def find(self, event_type: str) -> Read | None:
+        """Find the newest receipt of a type."""
+        found = self.all(event_type)
+        return found[-1] if found else None
+
+    def need(self, event_type: str) -> Read:
+        """Find the newest receipt of a type. Raises: Unknown."""
+        found = self.find(event_type)
+        if found is None:
+            if any(isinstance(item, Newer) for item in self.attempted):
+                raise Newer(f"newer: no {event_type} that this verifier can read")
+            raise Unknown(f"the tally holds no {event_type} that can be read")
+        return found
+
+    def scheduled_for(self, receipt: Read) -> Read | None:
+        """Find the JobScheduled of a receipt's attempt."""
+        same = [item for item in self.all("JobScheduled") if item.body["attempt"] == receipt.body["attempt"]]
+        return same[0] if same else None
+
+    @property
+    def origin(self) -> str:
+        """Say who ran the work: hosted, reported or simulated. Raises: Unknown."""
+        return str(self.need("JobSubmitted").body["origin"])
+
+    @cached_property
+    def artifact_sha256(self) -> str:
+        """Name the given artifact. Raises: Unknown, without one."""
+        if self.artifact is None:
+            raise Unknown("give the file itself with --artifact")
+        return hashlib.sha256(self.artifact).hexdigest()
+
+    def require_key(self, where: str, role: str, key_id: str, leaf: int | None) -> TrustedKey:
+        """Insist that the trust file names this key, in this role, for what stands at `leaf`.
+
+        Raises: Broken.
+        """
+        known = self.trust.holding(role)
+        for key in known:
+            if key.key_id == key_id:
+                _require_valid(where, key, leaf)
+                return key
+        expected = " or ".join(key.key_id for key in known) or f"no {role} key at all"
+        raise Broken(
+            where,
+            f"the trust file names no such {role} key (fetch it anew if the house added one)",
+            expected=expected,
+            found=key_id,
+        )
+
+
+def _require_valid(where: str, key: TrustedKey, leaf: int | None) -> None:
+    if leaf is None:
+        if key.until_leaf is not None:
+            raise Broken(where, f"this {key.role} key was revoked from leaf {key.until_leaf}", found=key.key_id)
+    elif not key.counts_at(leaf):
+        until = "on" if key.until_leaf is None else f"to {key.until_leaf - 1}"
+        raise Broken(
+            where,
+            f"this {key.role} key counts from leaf {key.since_leaf} {until}, not at leaf {leaf}",
+            expected=f"a leaf from {key.since_leaf} {until}",
+            found=leaf,
+        )
+
+
+def _attempt(index: int, item: LoggedReceipt) -> Read | Broken | Newer:
+    where = f"receipts[{index}].bytes"
+    try:
+        value = decode_canonical(item.body, max_bytes=MAX_RECEIPT_BYTES)
+    except NotCanonical as error:
+        return Broken(where, f"not a receipt: {error}")
+    if not isinstance(value, dict):
+        return Broken(where, "not a receipt: an object is due")
+    event_type, version = value.get("eventType"), value.get("v")
+    if not isinstance(event_type, str) or not isinstance(version, int) or isinstance(version, bool):
+        return Broken(where, "not a receipt: it names no eventType and version")
+    if version > 1 or event_type not in EVENTS:
+        return Newer(f"newer: receipts[{index}] is a {event_type[:40]!r} of version {version}, unknown here")
+    if fault := find_fault(schema_of(event_type), value):
+        path = fault.where or "$"
+        return Broken(f"receipts[{index}] {event_type} {path}", fault.rule, found=fault.found)
+    return Read(index, nid(item.body), item.leaf, value)
