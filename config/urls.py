@@ -1,6 +1,28 @@
 """Every door of the house."""
 
 from django.contrib import admin
-from django.urls import path
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from config.problem_page import ProblemTable
+from receipts.api.urls import urlpatterns as ledger_urlpatterns
+
+handler400 = "config.problems.handler400"
+handler403 = "config.problems.handler403"
+handler404 = "config.problems.handler404"
+handler500 = "config.problems.handler500"
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    """Lead visitors to the console."""
+    return redirect("admin:index")
+
+
+urlpatterns = [
+    path("", home, name="home"),
+    path("admin/", admin.site.urls),
+    path("api/v1/problems", ProblemTable.as_view(), name="problems"),
+    path("api/v1/", include("jobs.api.urls")),
+    *ledger_urlpatterns,
+]

@@ -48,6 +48,16 @@ class IllegalMove(JobError):
         self.to = to
 
 
+class NotYet(JobError):
+    """What is asked for will be there later: `reason` says what it waits for."""
+
+    retry = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class LeaseLost(JobError):
     """The attempt no longer holds the job's lease: its lease ran out, or the job was called off."""
 

@@ -1,0 +1,75 @@
+"""Bound how often one caller asks, by counting in the cache.
+
+A dead cache lets requests through: the limit guards against floods, and an API that is down for want of a
+counter would be the worse outcome. It is said in the log, and the cache is left alone for a while, so that
+its timeouts don't slow every request.
+"""
+
+import logging
+import time
+from typing import Final
+
+from django.core.cache import cache
+from redis.exceptions import RedisError
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
+from rest_framework.throttling import BaseThrottle
+from rest_framework.views import APIView
+
+log = logging.getLogger(__name__)
+_PERIODS: Final = {"s": 1, "sec": 1, "min": 60, "m": 60, "hour": 3600, "h": 3600, "day": 86_400, "d": 86_400}
+LEAVE_ALONE_SECONDS: Final = 10.0
+_CACHE_IS_DEAD: Final = (RedisError, OSError)
+_dead_until = 0.0
+
+
+class BadRate(ValueError):
+    """RATE_LIMIT is not of the form 600/min."""
+
+
+class ByApiKey(BaseThrottle):
+    """So many requests in each window of an API key; of a person, of an address where nobody is named."""
+
+    def __init__(self) -> None:
+        self.limit, self.window_s = read_rate(api_settings.DEFAULT_THROTTLE_RATES["api-key"])
+        self._left_s = 0.0
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        """Count this request and tell whether it is within the limit; true while the cache is dead."""
+        global _dead_until
+        if time.monotonic() < _dead_until:
+            return True
+        now = time.time()
+        window = int(now // self.window_s)
+        self._left_s = (window + 1) * self.window_s - now
+        try:
+            return self._count(f"rate:{self._caller(request)}:{window}") <= self.limit
+        except _CACHE_IS_DEAD:
+            _dead_until = time.monotonic() + LEAVE_ALONE_SECONDS
+            log.warning("the cache does not answer: for %.0f s no rate limit holds", LEAVE_ALONE_SECONDS)
+            return True
+
+    def wait(self) -> float:
+        """Say for how many seconds the limit still holds."""
+        return self._left_s
+
+    def _count(self, key: str) -> int:
+        try:
+            return int(cache.incr(key))
+        except ValueError:
+            # The first one in this window; if another was faster, add() changes nothing.
+            cache.add(key, 0, timeout=self.window_s + 5)
+            return int(cache.incr(key))
+
+    def _caller(self, request: Request) -> str:
+        if request.user is not None and request.user.is_authenticated:
+            return f"{type(request.user).__name__}:{request.user.pk}"
+        return f"address:{self.get_ident(request)}"
+
+
+def read_rate(rate: str) -> tuple[int, int]:
+    """Read a limit such as `600/min`: requests, and the seconds of its window. Raises: BadRate."""
+    number, _, period = rate.partition("/")
+    if not number.isdigit() or period not in _PERIODS:
+        raise BadRate(f"RATE_LIMIT is {rate!r}; write a number, a slash and one of {', '.join(_PERIODS)}")
+    return int(number), _PERIODS[period]

@@ -1,0 +1,32 @@
+"""The ledger's addresses: receipts in the API, the log's files, the well-known document."""
+
+from django.urls import path, re_path, register_converter
+from django.views.decorators.http import require_safe
+
+from receipts.api import views
+
+
+class NidConverter:
+    """A CIDv1 of raw bytes in its one spelling."""
+
+    regex = "bafkrei[a-z2-7]{52}"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(NidConverter, "nid")
+
+_receipt = views.ReceiptBytes.as_view()
+api_urlpatterns = [
+    path("receipts/<nid:nid>", _receipt, name="receipt"),
+    path("receipts/<nid:nid>/", _receipt),
+]
+urlpatterns = [
+    path("tlog/checkpoint", require_safe(views.checkpoint), name="tlog-checkpoint"),
+    re_path(r"^tlog/(?P<path>tile/.+)$", require_safe(views.tile), name="tlog-tile"),
+    path(".well-known/tallystick.json", require_safe(views.wellknown), name="wellknown"),
+]

@@ -1,0 +1,88 @@
+"""Serve the ledger: receipts as bytes, the log's files, the keys that the house goes by."""
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.utils.cache import get_conditional_response, patch_vary_headers
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.permissions import AllowAny
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from receipts.api.access import Access, access_of
+from receipts.api.negotiation import AsItIs
+from receipts.api.tlog import CHECKPOINT, published_checkpoint, published_tile
+from receipts.events import EVENTS, About
+from receipts.models import Receipt
+from receipts.tiles import TilePathWrong, parse_tile_path
+from receipts.wellknown import document
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+
+
+class ReceiptBytes(APIView):
+    """One receipt, as the exact bytes that were hashed: its NID is the CIDv1 of this very answer."""
+
+    permission_classes = (AllowAny,)
+    renderer_classes = (JSONRenderer,)
+    content_negotiation_class = AsItIs
+
+    @extend_schema(
+        operation_id="receipt",
+        tags=["evidence"],
+        responses={(200, "application/json"): OpenApiTypes.OBJECT},
+        description="Public receipts are shown to anyone, others to their tenant and to auditors.",
+    )
+    def get(self, request: Request, nid: str) -> HttpResponseBase:
+        """Give the bytes."""
+        receipt = Receipt.objects.filter(nid=nid).first()
+        if receipt is None or not may_read(access_of(request), receipt):
+            raise Http404(f"There is no receipt {nid} here.")
+        response = HttpResponse(bytes(receipt.body), content_type="application/json")
+        response["ETag"] = f'"{nid}"'
+        # Bytes under a NID never change, but they may be erased: caches ask again after an hour.
+        response["Cache-Control"] = "max-age=3600, " + ("public" if is_public(receipt) else "private")
+        patch_vary_headers(response, ("Authorization", "Cookie"))
+        return get_conditional_response(request._request, etag=response["ETag"], response=response) or response
+
+
+def is_public(receipt: Receipt) -> bool:
+    """Tell whether anyone must be able to check this receipt; such ones name neither tenant nor job."""
+    event = EVENTS.get(receipt.event_type)
+    return event is not None and event.about is About.PUBLIC
+
+
+def may_read(access: Access, receipt: Receipt) -> bool:
+    """Tell whether a receipt is shown: public ones to anyone, others to their tenant and to who reads all."""
+    return is_public(receipt) or access.sees(receipt.tenant_id)
+
+
+def checkpoint(request: HttpRequest) -> HttpResponse:
+    """Serve the newest signed size of the log. Source: C2SP tlog-tiles, "Checkpoints"."""
+    note = published_checkpoint()
+    if note is None:
+        raise Http404(CHECKPOINT)
+    return _open_to_all(HttpResponse(note, content_type="text/plain; charset=utf-8"), "no-cache")
+
+
+def tile(request: HttpRequest, path: str) -> HttpResponse:
+    """Serve a tile or entry bundle; whatever is no tile's path is not looked for. Source: C2SP tlog-tiles, "Tiles"."""
+    try:
+        data = published_tile(parse_tile_path(path))
+    except TilePathWrong:
+        data = None
+    if data is None:
+        raise Http404(path)
+    return _open_to_all(HttpResponse(data, content_type="application/octet-stream"), IMMUTABLE)
+
+
+def wellknown(request: HttpRequest) -> HttpResponse:
+    """Serve the keys, chain and policy of this house, signed by its root key."""
+    return _open_to_all(JsonResponse(document(), json_dumps_params={"ensure_ascii": False}), "public, max-age=60")
+
+
+def _open_to_all(response: HttpResponse, caching: str) -> HttpResponse:
+    """Let auditors' pages on other sites read it too: nothing here depends on who asks."""
+    response["Cache-Control"] = caching
+    response["Access-Control-Allow-Origin"] = "*"
+    return response
