@@ -26,7 +26,8 @@ class About(Enum):
 
 
 def _text(pattern: str) -> Schema:
-    return {"type": "string", "pattern": f"^{pattern}$"}
+    # In Python `$` also matches before a final newline, in ECMAScript it doesn't: what follows makes them agree.
+    return {"type": "string", "pattern": f"^{pattern}$(?!\\n)"}
 
 
 def _one_of(*words: str) -> Schema:
