@@ -4,41 +4,27 @@ The chain refuses a second mint of the same receipt hash; so does the unique key
 that the chain reverted is looked into: if the receipt was used by our own earlier one, it is minted.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 
-from minting.attest import move, usage_subject
+from minting.attest import authorization, move, usage_subject
+from minting.calldata import encode_mint
 from minting.models import MintState, Usage
 from minting.usage import parse_usage
 from receipts.canonical import unb64url
-from receipts.chain import abi
 from receipts.chain.sender import intend
 from receipts.models import ChainTransaction, Receipt
 from receipts.models.transactions import TransactionState
 from receipts.record import record
 
-MINT: Final = "mintWithReceipt(address,uint256,bytes32,uint256,address[],bytes[])"
-SPLIT: Final = "mintSplit(address[],uint256[],bytes32,uint256,address[],bytes[])"
-
 
 def mint_calldata(usage: Usage) -> bytes:
-    """Encode the call that mints an attested claim, its attesters in ascending order."""
-    claim = parse_usage(usage.text)
+    """Encode the call that mints an attested claim."""
     assert usage.attestation is not None
-    signatures = sorted(usage.attestation["signatures"], key=lambda one: int(one["key_id"], 16))
-    tail = (
-        abi.bytes32(usage.receipt_hash),
-        abi.uint(usage.attestation["deadline"]),
-        abi.array([abi.address(one["key_id"]) for one in signatures]),
-        abi.array([abi.dynamic_bytes(unb64url(one["sig"], size=65)) for one in signatures]),
-    )
-    payouts = claim.payouts()
-    if claim.shares is None:
-        return abi.call(MINT, abi.address(payouts[0][0]), abi.uint(payouts[0][1]), *tail)
-    holders = abi.array([abi.address(to) for to, _ in payouts])
-    amounts = abi.array([abi.uint(amount) for _, amount in payouts])
-    return abi.call(SPLIT, holders, amounts, *tail)
+    granted = authorization(parse_usage(usage.text), usage.receipt_hash, usage.attestation["deadline"])
+    signatures = [(one["key_id"], unb64url(one["sig"], size=65)) for one in usage.attestation["signatures"]]
+    return encode_mint(granted, signatures)
 
 
 def mint(*, usage: Usage) -> Usage:

@@ -94,12 +94,12 @@ def intend_deployment(artifact: Artifact, args: Sequence[Any], *, label: str = "
 def creation(artifact: Artifact, args: Sequence[Any]) -> bytes:
     """Encode what creates the contract: its bytecode and the constructor's arguments."""
     contract = _contract(artifact)
-    return bytes.fromhex(contract(None).constructor(*args).data_in_transaction[2:])
+    return bytes.fromhex(contract.constructor(*args).data_in_transaction[2:])
 
 
 def call_data(artifact: Artifact, name: str, args: Sequence[Any]) -> bytes:
     """Encode a call by the artifact's own ABI. For rare calls: it takes web3 a second to load."""
-    return bytes.fromhex(_contract(artifact)(None).encode_abi(name, args=list(args))[2:])
+    return bytes.fromhex(_contract(artifact).encode_abi(name, args=list(args))[2:])
 
 
 def address_of(wish: ChainTransaction, *, rpc: Rpc) -> str:
