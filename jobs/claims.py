@@ -89,10 +89,10 @@ def read_claim(text: str, type_: str) -> dict[str, Any]:
 
     Raises: ClaimBroken, for another type or version or other fields; NotCanonical, for text in another form.
     """
-    value = decode_canonical(text.encode())
+    value = decode_canonical(text.encode("utf-8", "surrogatepass"))
     if not isinstance(value, dict) or value.get("type") != type_:
         raise ClaimBroken("type", f"a {type_} claim is due")
-    if value.get("v") != 1:
+    if value.get("v") is True or value.get("v") != 1:  # to Python, true equals 1
         raise ClaimBroken("v", "version 1 is due")
     fields: dict[str, Any] = {name: item for name, item in value.items() if name not in ("v", "type")}
     _check_fields(type_, fields)
