@@ -111,9 +111,10 @@ def require_equal(where: str, found: Any, expected: Any, rule: str) -> None:
 @contextmanager
 def reading(where: str, *errors: type[ValueError]) -> Iterator[None]:
     """Turn the named errors of a reader into a break at `where`. Raises: Broken."""
+    known: tuple[type[ValueError], ...] = (NotCanonical, *errors)
     try:
         yield
-    except (NotCanonical, *errors) as error:
+    except known as error:
         raise Broken(where, str(error)) from None
 
 

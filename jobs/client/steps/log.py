@@ -3,8 +3,8 @@
 import base64
 from typing import Any, Final
 
-from jobs.client.case import Case, Newer, Read
-from jobs.client.verdicts import Broken, Faults, NotClaimed, Unknown, reading, require_equal
+from jobs.client.case import Case, Read
+from jobs.client.verdicts import Broken, Faults, Newer, NotClaimed, Unknown, reading, require_equal
 from receipts.canonical import decode_canonical, encode, nid
 from receipts.checkpoint import (
     COSIGNATURE_V1,

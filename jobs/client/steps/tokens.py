@@ -83,7 +83,18 @@ def attestation(case: Case) -> str:
         require_equal(attested.at(f"data.{name}"), data.get(name), value, "is not what the provider claims")
     if data["acceptance"] == "signed":
         raise Broken(attested.at("data.acceptance"), "no client's signature is shown", expected="none", found="signed")
+    _require_subject(attested)
+    day = attested.body["occurredAt"][:10]
+    require_equal(attested.at("data.epoch"), data["epoch"], day, "is not the day of the attestation")
     signers = [_attester(case, attested, index) for index in range(len(data["attestations"]))]
+    role, _, speaker = attested.body["actor"].partition(":")
+    if role == "attester" and speaker not in signers:
+        raise Broken(
+            attested.at("actor"),
+            "is none of those who signed",
+            expected=" or ".join(signers),
+            found=attested.body["actor"],
+        )
     if len(set(signers)) != len(signers):
         raise Broken(attested.at("data.attestations"), "one attester signed twice", found=", ".join(signers))
     if len(signers) < case.trust.threshold:
@@ -146,6 +157,7 @@ def mint(case: Case) -> str:
         require_equal(
             minted.at(f"data.{name}"), minted.data.get(name), attested.data.get(name), "is not what was attested"
         )
+    _require_subject(minted)
     require_equal(minted.at("data.token"), minted.data["token"], chain.token, "is not the house's token")
     require_equal("mint.raw", raw.hash, minted.data["tx_hash"], "is not the transaction that TokensMinted names")
     require_equal("mint.raw chain_id", raw.chain_id, chain.chain_id, "is for another chain")
@@ -221,6 +233,12 @@ def _require_units(receipt: Read, claim: UsageClaim, figures: dict[str, Any]) ->
 def _require_billable(case: Case, receipt: Read) -> None:
     if case.origin == "simulated":
         raise Broken(receipt.at("eventType"), "a simulated job earns no tokens", found=receipt.type)
+
+
+def _require_subject(receipt: Read) -> None:
+    """A public receipt's subject names the usage claim, and neither tenant nor job."""
+    due = f"usage:{receipt.data['receipt_hash']}"
+    require_equal(receipt.at("subject"), receipt.body["subject"], due, "is not the usage claim that it is about")
 
 
 def _nothing_minted(case: Case, reason: str) -> Exception:

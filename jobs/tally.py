@@ -1,0 +1,140 @@
+"""Collect all the evidence of one job into its tally, from the rows that hold it.
+
+Receipts' bytes go out as they were hashed. Of the checkpoints that cover them all, the smallest whose
+anchor is final is taken, else one whose anchor is on its way, else the newest: a tally is good for as
+long as it lasts, so it should lean on the chain as soon as it can.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import Case, IntegerField, Value, When
+
+from jobs.client.tally_format import Disclosed, LoggedReceipt, Promise, Tally, write_tally
+from jobs.errors import JobError
+from jobs.models import Job
+from minting.models import Usage
+from receipts.canonical import unb64url
+from receipts.log import inclusion, leaf_indices
+from receipts.models import Checkpoint, Commit, Receipt, TransactionHash
+from receipts.models.transactions import TransactionState
+
+
+class NotYet(JobError):
+    """There is no tally yet: `reason` says what it waits for."""
+
+    retry = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NotDisclosable(JobError):
+    """The job has no such input to disclose."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is no input of this job")
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The rows that a job's tally is made of, as far as they are there."""
+
+    job: Job
+    receipts: tuple[Receipt, ...]  # the job's own by seq, then UsageAttested, TokensMinted
+    leaves: dict[int, int]  # by receipt id; a pending one has none
+    checkpoint: Checkpoint | None
+    commit: Commit | None  # the anchor of that checkpoint
+    usage: Usage | None
+    raws: dict[str, bytes]  # signed transactions by their hash
+
+    @property
+    def pending(self) -> tuple[Receipt, ...]:
+        """The receipts that are in no checkpoint yet."""
+        size = self.checkpoint.size if self.checkpoint else 0
+        return tuple(receipt for receipt in self.receipts if self.leaves.get(receipt.pk, size) >= size)
+
+
+_ANCHORS = Case(
+    When(transaction__state=TransactionState.FINAL, then=Value(0)),
+    When(transaction__state=TransactionState.MINED, then=Value(1)),
+    default=Value(2),
+    output_field=IntegerField(),
+)
+_UNDER_WAY = (TransactionState.FINAL, TransactionState.MINED, TransactionState.SENT)
+
+
+def build_tally(job: Job, *, disclose: Iterable[str] = ()) -> bytes:
+    """Build a job's tally; `disclose` names the inputs that its owner chose to show. A constant number of queries.
+
+    Raises: NotYet, while a receipt is in no checkpoint; NotDisclosable.
+    """
+    evidence = collect(job)
+    if evidence.pending:
+        raise NotYet(f"{len(evidence.pending)} of {len(evidence.receipts)} receipts wait for the next checkpoint")
+    return write_tally(tally_of(evidence, disclosed=_disclosed(job, disclose)))
+
+
+def collect(job: Job) -> Evidence:
+    """Read all rows that speak of a job, in six queries at most."""
+    own = list(Receipt.objects.filter(tenant_id=job.tenant_id, subject=job.job_id).order_by("seq"))
+    usage = (
+        Usage.objects.filter(subject=job.job_id)
+        .select_related("attested_receipt", "minted_receipt", "transaction")
+        .first()
+    )
+    public = [usage.attested_receipt, usage.minted_receipt] if usage else []
+    receipts = (*own, *(receipt for receipt in public if receipt is not None))
+    leaves = leaf_indices([receipt.pk for receipt in receipts])
+    commit = _anchor_over(max(leaves.values())) if leaves else None
+    checkpoint = commit.checkpoint if commit else Checkpoint.objects.order_by("-size").first() if leaves else None
+    sent = [commit.transaction.hash] if commit else []
+    if usage and usage.transaction and usage.minted_receipt:
+        sent.append(usage.transaction.hash)
+    raws = {row.hash: bytes(row.raw) for row in TransactionHash.objects.filter(hash__in=sent)} if sent else {}
+    return Evidence(job, receipts, leaves, checkpoint, commit, usage, raws)
+
+
+def tally_of(evidence: Evidence, *, disclosed: tuple[Disclosed, ...] = ()) -> Tally:
+    """Put the evidence in the tally's order. What is in no checkpoint yet has neither leaf nor proof there."""
+    checkpoint, usage = evidence.checkpoint, evidence.usage
+    anchored = evidence.raws.get(evidence.commit.transaction.hash) if evidence.commit else None
+    minted = evidence.raws.get(usage.transaction.hash) if usage and usage.transaction else None
+    return Tally(
+        job_id=evidence.job.job_id,
+        job_nid=evidence.job.nid,
+        receipts=tuple(_logged(evidence, receipt) for receipt in evidence.receipts),
+        checkpoint=checkpoint.note if checkpoint else None,
+        promise=Promise(evidence.job.promise["claim"], evidence.job.promise["sig"]),
+        anchor=anchored,
+        mint=minted,
+        disclosed=disclosed,
+    )
+
+
+def _anchor_over(leaf: int) -> Commit | None:
+    """Find the best anchor of a checkpoint that covers a leaf: final before mined before sent, then the smallest."""
+    return (
+        Commit.objects.filter(checkpoint__size__gt=leaf, transaction__state__in=_UNDER_WAY)
+        .select_related("checkpoint", "transaction")
+        .annotate(standing=_ANCHORS)
+        .order_by("standing", "checkpoint__size")
+        .first()
+    )
+
+
+def _logged(evidence: Evidence, receipt: Receipt) -> LoggedReceipt:
+    leaf, checkpoint = evidence.leaves.get(receipt.pk), evidence.checkpoint
+    covered = leaf is not None and checkpoint is not None and leaf < checkpoint.size
+    proof = tuple(inclusion(leaf, checkpoint.size)) if covered and leaf is not None and checkpoint else None
+    return LoggedReceipt(bytes(receipt.body), leaf, proof)
+
+
+def _disclosed(job: Job, names: Iterable[str]) -> tuple[Disclosed, ...]:
+    chosen = list(dict.fromkeys(names))
+    for name in chosen:
+        if name not in job.inputs:
+            raise NotDisclosable(name)
+    return tuple(Disclosed(name, job.inputs[name], unb64url(job.salts[name], size=16)) for name in chosen)
