@@ -29,6 +29,7 @@ STAMP = VENV / "tallystick-setup.json"
 LOG = VENV / "tallystick-setup.log"
 
 SETS_UP = ("demo", "test", "up")  # these commands make the environment; every other one only enters it
+TAKES_DATA_DIR = ("demo", "up", "down")
 TORCH = "torch==2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # the small build, for machines without NVIDIA's driver
 INDEX_SECONDS = 4
@@ -67,6 +68,8 @@ def enter_environment(argv: list[str]) -> None:
     A command that doesn't set up runs on the present Python where there is no `.venv` (a container, say).
     """
     command = argv[1] if len(argv) > 1 else "help"
+    if command in TAKES_DATA_DIR:
+        name_data_dir(argv[2:])
     try:
         if command in SETS_UP and not {"-h", "--help"} & set(argv[2:]):
             set_up(with_tests=command == "test")
@@ -81,6 +84,14 @@ def enter_environment(argv: list[str]) -> None:
     if Path(sys.prefix).resolve() != VENV.resolve():
         environment = {name: value for name, value in os.environ.items() if not STRAY_PYTHON.fullmatch(name)}
         os.execve(PYTHON, [str(PYTHON), *argv], environment)  # noqa: S606 - our own interpreter
+
+
+def name_data_dir(words: list[str]) -> None:
+    """Put --data-dir into the environment: settings are read from that folder before a command sees its options."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        given = following if word == "--data-dir" else word.removeprefix("--data-dir=") if "=" in word else ""
+        if given and word.startswith("--data-dir"):
+            os.environ["TALLYSTICK_DATA_DIR"] = str(Path(given).resolve())
 
 
 def set_up(*, with_tests: bool) -> None:

@@ -50,6 +50,7 @@ class Program:
     ready_seconds: float = 30
     stop_signal: Signals = Signals.SIGTERM
     stop_seconds: float = 10
+    stage: int = 0  # a house stops from the highest stage down: its doors first, its engines last
     run_as: tuple[int, int] | None = None  # uid and gid, where it must not be ours
 
 

@@ -13,7 +13,7 @@ class Command(BaseCommand):
     help = "Run the whole test suite on engines of its own; arguments go on to pytest."
     requires_system_checks: list[str] = []
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+    def create_parser(self, prog_name: str, subcommand: str, **_: Any) -> CommandParser:
         # Django's own options (-v, --pythonpath, …) would take pytest's away.
         parser = CommandParser(prog=f"{prog_name} {subcommand}", description=self.help, add_help=False)
         parser.add_argument("--full", action="store_true", help="run the full campaign too (TALLYSTICK_TEST_FULL=1)")
