@@ -7,14 +7,16 @@ its timeouts don't slow every request.
 
 import logging
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from django.core.cache import cache
 from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.throttling import BaseThrottle
-from rest_framework.views import APIView
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # it imports this module while it is imported itself
 
 log = logging.getLogger(__name__)
 _PERIODS: Final = {"s": 1, "sec": 1, "min": 60, "m": 60, "hour": 3600, "h": 3600, "day": 86_400, "d": 86_400}
@@ -34,7 +36,7 @@ class ByApiKey(BaseThrottle):
         self.limit, self.window_s = read_rate(api_settings.DEFAULT_THROTTLE_RATES["api-key"])
         self._left_s = 0.0
 
-    def allow_request(self, request: Request, view: APIView) -> bool:
+    def allow_request(self, request: Request, view: "APIView") -> bool:
         """Count this request and tell whether it is within the limit; true while the cache is dead."""
         global _dead_until
         if time.monotonic() < _dead_until:
@@ -73,3 +75,9 @@ def read_rate(rate: str) -> tuple[int, int]:
     if not number.isdigit() or period not in _PERIODS:
         raise BadRate(f"RATE_LIMIT is {rate!r}; write a number, a slash and one of {', '.join(_PERIODS)}")
     return int(number), _PERIODS[period]
+
+
+def forget() -> None:
+    """Ask the cache again at once."""
+    global _dead_until
+    _dead_until = 0.0
