@@ -11,31 +11,13 @@ from dataclasses import dataclass
 from django.db.models import Case, IntegerField, Value, When
 
 from jobs.client.tally_format import Disclosed, LoggedReceipt, Promise, Tally, write_tally
-from jobs.errors import JobError
+from jobs.errors import BadRequest, NotYet
 from jobs.models import Job
 from minting.models import Usage
 from receipts.canonical import unb64url
 from receipts.log import inclusion, leaf_indices
 from receipts.models import Checkpoint, Commit, Receipt, TransactionHash
 from receipts.models.transactions import TransactionState
-
-
-class NotYet(JobError):
-    """There is no tally yet: `reason` says what it waits for."""
-
-    retry = True
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class NotDisclosable(JobError):
-    """The job has no such input to disclose."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is no input of this job")
-        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +51,7 @@ _UNDER_WAY = (TransactionState.FINAL, TransactionState.MINED, TransactionState.S
 def build_tally(job: Job, *, disclose: Iterable[str] = ()) -> bytes:
     """Build a job's tally; `disclose` names the inputs that its owner chose to show. A constant number of queries.
 
-    Raises: NotYet, while a receipt is in no checkpoint; NotDisclosable.
+    Raises: NotYet, while a receipt is in no checkpoint; BadRequest, for what is no input.
     """
     evidence = collect(job)
     if evidence.pending:
@@ -136,5 +118,5 @@ def _disclosed(job: Job, names: Iterable[str]) -> tuple[Disclosed, ...]:
     chosen = list(dict.fromkeys(names))
     for name in chosen:
         if name not in job.inputs:
-            raise NotDisclosable(name)
+            raise BadRequest("disclose", name, f"must be an input of this job: {', '.join(sorted(job.inputs))}")
     return tuple(Disclosed(name, job.inputs[name], unb64url(job.salts[name], size=16)) for name in chosen)

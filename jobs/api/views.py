@@ -197,15 +197,15 @@ class JobTally(Door):
     @extend_schema(
         operation_id="job_tally",
         tags=["evidence"],
+        parameters=[OpenApiParameter("disclose", OpenApiTypes.STR, many=True, description="inputs to show, by name")],
         responses={(200, "application/json"): OpenApiTypes.OBJECT, 401: PROBLEM, 404: PROBLEM, 409: PROBLEM},
     )
     def get(self, request: Request, job_id: str) -> HttpResponseBase:
         """Take the tally away."""
         from jobs.tally import build_tally
 
-        tally = build_tally(visible_job(request, job_id))
-        text = json.dumps(tally, ensure_ascii=False, indent=1)
-        return private_file(HttpResponse(text, content_type="application/json"), f"{job_id}.tally.json")
+        tally = build_tally(visible_job(request, job_id), disclose=request.query_params.getlist("disclose"))
+        return private_file(HttpResponse(tally, content_type="application/json"), f"{job_id}.tally.json")
 
 
 class JobArtifact(Door):

@@ -56,7 +56,7 @@ def _enum(wanted: list[Any], value: Any, where: str) -> Fault | None:
 
 def _pattern(wanted: str, value: Any, where: str) -> Fault | None:
     if isinstance(value, str) and not re.fullmatch(wanted, value):
-        return Fault(where, f"is not of the form {wanted.removeprefix('^').removesuffix('$')}", value)
+        return Fault(where, f"is not of the form {_plain(wanted)}", value)
     return None
 
 
@@ -99,6 +99,10 @@ def _object_fault(schema: Mapping[str, Any], value: Any, where: str) -> Fault | 
         if isinstance(wanted, Mapping) and (fault := find_fault(wanted, item, _join(where, name))):
             return fault
     return None
+
+
+def _plain(pattern: str) -> str:
+    return pattern.removeprefix("^").removesuffix("(?!\\n)").removesuffix("$")
 
 
 def _join(where: str, name: str) -> str:
