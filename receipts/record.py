@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import IntegrityError, connection
 from jsonschema import Draft202012Validator
+from psycopg.errors import UniqueViolation
 
 from receipts.canonical import MAX_RECEIPT_BYTES, Nid, b64url, encode, nid, utc
 from receipts.events import EVENTS, About, schema_of
@@ -177,4 +178,6 @@ def _insert(**row: Any) -> int:
             cursor.execute(_INSERT, row)
             return int(cursor.fetchone()[0])
     except IntegrityError as error:
+        if not isinstance(error.__cause__, UniqueViolation):
+            raise  # a fault of the house, never to be answered as a repeat
         raise AlreadyRecorded(f"{row['subject']} has its {row['event_type']} already") from error
