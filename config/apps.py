@@ -1,8 +1,17 @@
+"""Django's own doors: the wiring, and the console's place in it. Nothing heavy: apps are not loaded yet."""
+
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
 
 
 class ConfigConfig(AppConfig):
+    default = True
     name = "config"
 
     def ready(self) -> None:
         from config import checks  # noqa: F401  registers the system checks
+
+
+class TallystickAdminConfig(AdminConfig):
+    default = False
+    default_site = "config.admin_site.TallystickAdminSite"

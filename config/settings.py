@@ -69,7 +69,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 INSTALLED_APPS = [
-    "config.admin_site.TallystickAdminConfig",
+    "config.apps.TallystickAdminConfig",
     "unfold",
     "django.contrib.auth",
     "django.contrib.contenttypes",
