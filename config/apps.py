@@ -1,7 +1,7 @@
 """Django's own doors: the wiring, and the console's place in it. Nothing heavy: apps are not loaded yet."""
 
 from django.apps import AppConfig
-from django.contrib.admin.apps import AdminConfig
+from django.contrib.admin.apps import SimpleAdminConfig
 
 
 class ConfigConfig(AppConfig):
@@ -12,6 +12,10 @@ class ConfigConfig(AppConfig):
         from config import checks  # noqa: F401  registers the system checks
 
 
-class TallystickAdminConfig(AdminConfig):
+class TallystickAdminConfig(SimpleAdminConfig):
     default = False
     default_site = "config.admin_site.TallystickAdminSite"
+
+    def ready(self) -> None:
+        super().ready()
+        self.module.autodiscover()

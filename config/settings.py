@@ -206,8 +206,92 @@ UNFOLD: dict[str, Any] = {
     "SITE_HEADER": "Tallystick",
     "SITE_SUBHEADER": "GPU work, with evidence",
     "SITE_URL": "/",
+    "SITE_ICON": f"{STATIC_URL}tallystick/mark.svg",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}tallystick/mark.svg"}],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
+    "STYLES": [f"{STATIC_URL}tallystick/console.css"],
+    "SCRIPTS": [f"{STATIC_URL}tallystick/console.js"],
+    "BORDER_RADIUS": "7px",
+    "COLORS": {
+        "primary": {
+            "50": "#f0f6fb",
+            "100": "#dceaf5",
+            "200": "#bfd8ec",
+            "300": "#92bedf",
+            "400": "#6aa6d4",
+            "500": "#3b7fb6",
+            "600": "#28659a",
+            "700": "#22527d",
+            "800": "#1f4668",
+            "900": "#1d3b57",
+            "950": "#14304a",
+        },
+        "base": {
+            "50": "#fafaf8",
+            "100": "#f4f4f1",
+            "200": "#e7e6e1",
+            "300": "#d6d4cd",
+            "400": "#a8a59c",
+            "500": "#716e66",
+            "600": "#57544d",
+            "700": "#44413b",
+            "800": "#2c2b28",
+            "900": "#1c1c1a",
+            "950": "#10100f",
+        },
+    },
+    "SIDEBAR": {
+        "navigation": [
+            {
+                "items": [
+                    {"title": "This morning", "icon": "wb_sunny", "link": "/admin/"},
+                    {"title": "Jobs", "icon": "work_history", "link": "/admin/jobs/job/"},
+                    {"title": "Attempts", "icon": "replay", "link": "/admin/jobs/attempt/"},
+                    {"title": "Providers", "icon": "dns", "link": "/admin/jobs/provider/"},
+                ]
+            },
+            {
+                "title": "Evidence",
+                "separator": True,
+                "items": [
+                    {"title": "Receipts", "icon": "receipt_long", "link": "/admin/receipts/receipt/"},
+                    {"title": "Checkpoints", "icon": "verified", "link": "/admin/receipts/checkpoint/"},
+                    {"title": "Bundles", "icon": "inventory_2", "link": "/admin/receipts/bundle/"},
+                    {"title": "Artifacts", "icon": "image", "link": "/admin/provenance/artifact/"},
+                    {"title": "Credentials", "icon": "badge", "link": "/admin/provenance/credential/"},
+                ],
+            },
+            {
+                "title": "Chain and tokens",
+                "separator": True,
+                "items": [
+                    {"title": "Transactions", "icon": "link", "link": "/admin/receipts/chaintransaction/"},
+                    {"title": "Commits", "icon": "anchor", "link": "/admin/receipts/commit/"},
+                    {"title": "Usage and mints", "icon": "toll", "link": "/admin/minting/usage/"},
+                    {"title": "Senders", "icon": "outbox", "link": "/admin/receipts/senderstatus/"},
+                ],
+            },
+            {
+                "title": "The house",
+                "separator": True,
+                "items": [
+                    {"title": "Keys", "icon": "key", "link": "/admin/receipts/publickey/"},
+                    {"title": "Tenants", "icon": "apartment", "link": "/admin/receipts/tenant/"},
+                    {"title": "API keys", "icon": "vpn_key", "link": "/admin/jobs/apikey/"},
+                    {"title": "People", "icon": "group", "link": "/admin/jobs/user/", "operators": True},
+                ],
+            },
+            {
+                "title": "Reading",
+                "separator": True,
+                "items": [
+                    {"title": "Threat model", "icon": "shield", "link": "/docs/threat-model"},
+                    {"title": "API", "icon": "api", "link": "/api/v1/"},
+                ],
+            },
+        ],
+    },
 }
 
 LOGGING: dict[str, Any] = {
