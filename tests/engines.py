@@ -24,7 +24,11 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     """Start the engines; as a wrapper, before pytest-django's own hook reads the settings."""
     if not _only_tells(early_config):
         _start_engines()
-    yield
+    try:
+        yield
+    except BaseException:  # broken settings: pytest ends without its closing hooks
+        pytest_unconfigure()
+        raise
 
 
 def pytest_unconfigure() -> None:

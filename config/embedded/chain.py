@@ -73,7 +73,7 @@ def program(data_dir: Path, *, port: int, block_seconds: int = BLOCK_SECONDS) ->
         ),
         ready=lambda: answers(url(port)),
         prepare=lambda: _prepare(state, copy),
-        tend=_Keeper(state, copy).tend,
+        tend=Keeper(state, copy).tend,
         stop_signal=Signals.SIGINT,
         stop_seconds=20,
     )
@@ -111,7 +111,7 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-class _Keeper:
+class Keeper:
     """Keep a copy of the last state that was written to its end."""
 
     def __init__(self, state: Path, copy: Path) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
 from types import FrameType, TracebackType
@@ -61,7 +61,7 @@ class Child:
 
     program: Program
     running: Running | None
-    pause_s: float = FIRST_PAUSE_S
+    pause_s: float = field(default_factory=lambda: FIRST_PAUSE_S)
     due: float = 0.0  # when it may start again, where it isn't running
 
 
