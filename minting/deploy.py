@@ -23,6 +23,7 @@ from receipts.keys import keccak256
 from receipts.models import ChainTransaction
 
 _CONTRACTS: Final = Path(__file__).parent / "contracts"
+GRANT_GAS: Final = 100_000
 MINTER_ROLE: Final = keccak256(b"MINTER_ROLE")
 
 
@@ -48,17 +49,17 @@ def deploy_tokens(
             [_checksum(token), _checksum(admin), [_checksum(one) for one in sorted(attesters)], threshold],
         )
     minter = address_of(minter_wish, rpc=rpc)
-    settle([token_wish, minter_wish], progress=progress, rpc=rpc)
-    require_code(rpc, token_artifact, token)
-    require_code(rpc, minter_artifact, minter)
     with transaction.atomic():
         grant = intend(
             purpose=ChainTransaction.Purpose.ADMIN,
             key=f"grant:{settings.CHAIN_ID}:{token}:{minter}",
             to=token,
             data=call_data(token_artifact, "grantRole", [MINTER_ROLE, _checksum(minter)]),
+            gas_limit=GRANT_GAS,  # the token is not there yet to be asked; nonces keep the three in order
         )
-    settle([grant], progress=progress, rpc=rpc)
+    settle([token_wish, minter_wish, grant], progress=progress, rpc=rpc)
+    require_code(rpc, token_artifact, token)
+    require_code(rpc, minter_artifact, minter)
     return token, minter
 
 
