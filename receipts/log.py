@@ -21,7 +21,7 @@ from django.db import connection, transaction
 
 from receipts.canonical import encode
 from receipts.checkpoint import Checkpoint as SignedSize
-from receipts.checkpoint import Vkey, log_nid, make_vkey, open_checkpoint, sign_note
+from receipts.checkpoint import NoteBroken, Vkey, log_nid, make_vkey, open_checkpoint, sign_note
 from receipts.durable import write_durably
 from receipts.keys import ed25519_signer
 from receipts.merkle import HASH_SIZE, Frontier, inclusion_proof, leaf_hash, root_of, subtree_root
@@ -50,6 +50,10 @@ class RootDisagrees(LogError):
 
 class LogIsOlder(LogError):
     """The database is older than the published checkpoint: it was restored, and may not append. Try again: no."""
+
+
+class LogForked(LogError):
+    """What is published is no checkpoint that this database signed: another history, or another key. Try again: no."""
 
 
 class ClockWentBack(LogError):
@@ -87,6 +91,7 @@ def turn() -> Turn:
 
     Raises: LogError.
     """
+    require_one_history()  # before a leaf is given: another history must not even begin
     sequenced = 0
     while (count := sequence()) > 0:
         sequenced += count
@@ -126,6 +131,11 @@ def sequence(limit: int = BATCH) -> int:
         frontier = Frontier(head.size, _split(bytes(head.frontier)))
         for entry in entries:
             frontier.append(leaf_hash(entry))
+        # The fence comes first: of two that read one head, the second waits here and then finds it moved.
+        if not LogHead.objects.filter(id=1, size=head.size).update(
+            size=frontier.size, frontier=b"".join(frontier.hashes)
+        ):
+            raise SequencerFenced(f"the head left {head.size} leaves while {len(ids)} were being added")
         Bundle.objects.create(
             first_leaf=head.size,
             count=len(rows),
@@ -135,12 +145,9 @@ def sequence(limit: int = BATCH) -> int:
             entries=encode_bundle(entries),
             sequenced_at=rows[-1][3],
         )
-        moved = LogHead.objects.filter(id=1, size=head.size).update(
-            size=frontier.size, frontier=b"".join(frontier.hashes)
-        )
         cursor.execute("DELETE FROM receipts_pending WHERE receipt_id = ANY(%s)", [ids])
-        if moved != 1 or cursor.rowcount != len(ids):
-            raise SequencerFenced(f"the head left {head.size} leaves while {len(ids)} were being added")
+        if cursor.rowcount != len(ids):
+            raise SequencerFenced(f"{len(ids) - cursor.rowcount} of {len(ids)} receipts have leaves already")
         # Point of no return: with this commit the leaves have their places for good.
         return len(ids)
 
@@ -165,9 +172,7 @@ def integrate(old: int, new: int) -> None:
             data = encode_bundle(rows) if tile.level is None else b"".join(map(leaf_hash, rows))
         else:
             below = range(tile.index * WIDTH, tile.index * WIDTH + tile.width)
-            data = b"".join(
-                root_of(tile_hashes(tile_path(Tile(tile.level - 1, index)).read_bytes())) for index in below
-            )
+            data = b"".join(root_of(tile_hashes(read_tile(Tile(tile.level - 1, index)))) for index in below)
         write_durably(tile_path(tile), data)
 
 
@@ -195,24 +200,15 @@ def _entries(start: int, end: int) -> list[bytes]:
 def publish() -> int | None:
     """Sign and publish a checkpoint if the log grew and the last one is old enough; give its size.
 
-    Raises: RootDisagrees, LogIsOlder, ClockWentBack. Nothing is signed then.
+    Raises: RootDisagrees, LogIsOlder, LogForked, ClockWentBack. Nothing is signed then.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s), clock_timestamp()", [_LOCK + 1])
         mine, now = cursor.fetchone()
         if not mine:
             return None
+        last = require_one_history()
         head = log_head()
-        last = Checkpoint.objects.order_by("-size").first()
-        published = _published()
-        if published is not None and (last is None or published.size > last.size):
-            raise LogIsOlder(
-                f"the published checkpoint has {published.size} leaves, the database's newest "
-                f"{last.size if last else 0}: this database was restored from an older copy"
-            )
-        if last is not None and (published is None or published.size < last.size):
-            # A crash fell between the row and the file: the row counts.
-            _publish_file(last.note)
         if head.size == (last.size if last else 0):
             return None
         if last is not None:
@@ -233,6 +229,33 @@ def publish() -> int | None:
     return head.size
 
 
+def require_one_history() -> Checkpoint | None:
+    """Hold what is published against the rows, bring a file that fell behind up to date, give the newest row.
+
+    Raises: LogIsOlder, LogForked.
+    """
+    path = Path(settings.TLOG_DIR) / "checkpoint"
+    # The file is read before the row: a publisher commits its row first, so the row is never the older one.
+    note = path.read_text(errors="replace") if path.exists() else None
+    last = Checkpoint.objects.order_by("-size").first()
+    if not note and last is None:
+        return None
+    try:
+        told = open_checkpoint(note or (last.note if last else ""), current_vkey())
+    except NoteBroken as error:
+        raise LogForked(f"the published checkpoint is not this log's: {error}") from None
+    if last is None or told.size > last.size:
+        raise LogIsOlder(
+            f"the published checkpoint has {told.size} leaves, the database's newest {last.size if last else 0}: "
+            "this database was restored from an older copy"
+        )
+    if not Checkpoint.objects.filter(size=told.size, root=told.root).exists():
+        raise LogForked(f"the published root of {told.size} leaves, {told.root.hex()}, was never signed here")
+    if not note or told.size < last.size:
+        _publish_file(last.note)  # a crash fell between the row and the file: the row counts
+    return last
+
+
 def root_on_disk(size: int) -> bytes:
     """Compute the root of the first `size` leaves from the tiles as they lie on disk."""
     return subtree_root(reader(read_tile, size), 0, size)
@@ -241,26 +264,22 @@ def root_on_disk(size: int) -> bytes:
 def read_tile(tile: Tile) -> bytes:
     """Read a tile's hashes from disk: the full tile where it has replaced the partial one.
 
-    Raises: RootDisagrees, when neither is there.
+    Raises: RootDisagrees, when neither is there, or it is cut short.
     """
+    size = tile.width * HASH_SIZE
     for candidate in (tile, Tile(tile.level, tile.index)):
         try:
-            return tile_path(candidate).read_bytes()[: tile.width * HASH_SIZE]
+            data = tile_path(candidate).read_bytes()[:size]
         except FileNotFoundError:
             continue
+        if len(data) < size:
+            raise RootDisagrees(f"{candidate.path()} has {len(data)} bytes on disk, {size} are due")
+        return data
     raise RootDisagrees(f"{tile.path()} is missing on disk")
 
 
 def _publish_file(note: str) -> None:
     write_durably(Path(settings.TLOG_DIR) / "checkpoint", note.encode())
-
-
-def _published() -> SignedSize | None:
-    try:
-        note = (Path(settings.TLOG_DIR) / "checkpoint").read_text()
-    except FileNotFoundError:
-        return None
-    return open_checkpoint(note, current_vkey())
 
 
 def current_vkey() -> Vkey:
