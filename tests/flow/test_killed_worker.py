@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from django.conf import settings
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.chain
 
 def start_worker() -> "subprocess.Popen[bytes]":
     """Start a worker on this test's database and folders."""
-    database = connection.settings_dict
-    url = f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}"
+    address = urlsplit(os.environ["DATABASE_URL"])
+    url = urlunsplit(address._replace(path=f"/{connection.settings_dict['NAME']}"))
     env = os.environ | {
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "DATABASE_URL": url,
@@ -51,7 +52,8 @@ def test_a_worker_killed_in_the_middle_of_a_picture_costs_one_attempt(
     pipeline.advance(job_id)
     victim = start_worker()
     try:
-        wait_for(lambda: Receipt.objects.filter(subject=job_id, event_type="JobProgressUpdate").exists())
+        wait_for(lambda: victim.poll() is not None or _has_progressed(job_id))
+        assert victim.poll() is None, "the worker died by itself"
     finally:
         victim.kill()
         victim.wait()
@@ -68,3 +70,7 @@ def test_a_worker_killed_in_the_middle_of_a_picture_costs_one_attempt(
     for once in ("JobRequeued", "JobCompleted", "CredentialIssued", "UsageReceipt"):
         assert types.count(once) == 1, once
     assert types.count("JobStarted") == 2
+
+
+def _has_progressed(job_id: str) -> bool:
+    return Receipt.objects.filter(subject=job_id, event_type="JobProgressUpdate").exists()
