@@ -138,9 +138,9 @@ def read_tally(data: bytes) -> Tally:
     try:
         value = decode(data, max_bytes=MAX_TALLY_BYTES, max_depth=_MAX_DEPTH)
     except NotCanonical as error:
-        raise NotATally(error.where, f"no tally: {error.rule}" if error.where == "$" else error.rule) from None
+        raise NotATally(error.where, error.rule) from None
     if not isinstance(value, dict) or not isinstance(value.get("format"), str):
-        raise NotATally("$", f"no tally: a JSON object whose format is {FORMAT} is due")
+        raise NotATally("$", f"a JSON object whose format is {FORMAT} is due")
     _check_format(value["format"])
     _check_names(
         "$",

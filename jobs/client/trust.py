@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from jobs.client.shape import find_fault
@@ -158,11 +158,6 @@ def require_root(trust: Trust, wanted: str) -> None:
 def fingerprint(key_id: str) -> str:
     """Give the SHA-256 of an Ed25519 public key, in hex: what people compare."""
     return hashlib.sha256(unb64url(key_id, size=32)).hexdigest()
-
-
-def without(trust: Trust, *claims: str) -> Trust:
-    """Give the same trust with a policy that does not ask for these claims."""
-    return replace(trust, require=tuple(claim for claim in trust.require if claim not in claims))
 
 
 def _checked(value: dict[str, Any]) -> Trust:

@@ -59,6 +59,8 @@ class Report:
     verdicts: tuple[Verdict, ...]
     exit_code: int
     simulated: bool = False
+    job_id: str | None = None
+    job_nid: str | None = None
 
     def of(self, claim: str) -> Verdict:
         """Give the verdict on a claim."""
@@ -108,7 +110,8 @@ def verify(tally: Tally, trust: Trust, *, artifact: bytes | None = None, rpc: st
     newer = any(isinstance(item, Newer) for item in case.attempted)
     submitted = case.find("JobSubmitted")
     simulated = submitted is not None and submitted.body["origin"] == "simulated"
-    return Report(verdicts, EXIT_NEWER if newer else _exit_code(verdicts, trust.require), simulated)
+    exit_code = EXIT_NEWER if newer else _exit_code(verdicts, trust.require)
+    return Report(verdicts, exit_code, simulated, tally.job_id, tally.job_nid)
 
 
 def judge(step: Step, case: Case) -> Verdict:

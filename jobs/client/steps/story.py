@@ -78,6 +78,7 @@ def receipts_chain(case: Case) -> str:
     for place, receipt in enumerate(public):
         with faults.gathered():
             _require_public_link(public[:place], receipt)
+            _require_claimed(case, receipt)
             _require_actor(case, receipt)
     with faults.gathered():
         walk = _walk(job)
@@ -157,6 +158,17 @@ def _require_public_link(earlier: Sequence[Read], receipt: Read) -> None:
         f"does not name receipts[{same[-1].index}].bytes",
     )
     _require_later(same[-1], receipt)
+
+
+def _require_claimed(case: Case, receipt: Read) -> None:
+    claimed = [item.data["receipt_hash"] for item in case.all("UsageReceipt")]
+    if receipt.data["receipt_hash"] not in claimed:
+        raise Broken(
+            receipt.at("data.receipt_hash"),
+            "names a usage claim that no receipt of this job holds",
+            expected=" or ".join(claimed) or "a UsageReceipt",
+            found=receipt.data["receipt_hash"],
+        )
 
 
 def _require_later(before: Read, receipt: Read) -> None:

@@ -319,7 +319,9 @@ def _require_mint_call(raw: RawTransaction, attested: Read) -> None:
     for name, value in found.items():
         require_equal(f"mint.raw {name}", value, data[name], "is not what was attested")
     signed = sorted(data["attestations"], key=lambda item: str(item["key_id"]))
-    if raw.data != _mint_call(data, signed):
+    with reading(attested.at("data.attestations"), NotCalldata):
+        due = _mint_call(data, signed)
+    if raw.data != due:
         raise Broken("mint.raw attesterSigs", "are not the attestations, by ascending address")
 
 
