@@ -8,6 +8,7 @@ from rest_framework.request import Request
 from jobs.api.requests import AMOUNT
 from jobs.models import Job, Provider
 from provenance.models import Artifact
+from receipts.api.access import access_of
 from receipts.canonical import utc
 
 BASE = "/api/v1"
@@ -113,9 +114,13 @@ class ArtifactSerializer(serializers.ModelSerializer[Artifact]):
 class JobDetailSerializer(JobSerializer):
     """A job with what only its parties see: inputs, their salts, the promise, its signed files."""
 
+    OWNERS_ALONE: ClassVar = ("inputs", "salts")
+
     client_key = serializers.CharField(help_text="the key that signed the request; empty if it came unsigned")
-    inputs = serializers.DictField(help_text="in their normal form")
-    salts = serializers.DictField(child=serializers.CharField(), help_text="of the inputs' digests")
+    inputs = serializers.DictField(required=False, help_text="in their normal form; its owner's alone")
+    salts = serializers.DictField(
+        child=serializers.CharField(), required=False, help_text="of the inputs' digests; its owner's alone"
+    )
     promise = serializers.DictField(help_text="the hub's signed word that the receipt is in the log by then")
     artifacts = serializers.SerializerMethodField()
 
@@ -131,6 +136,14 @@ class JobDetailSerializer(JobSerializer):
             "links",
         ]
         read_only_fields = fields
+
+    def to_representation(self, job: Job) -> dict[str, Any]:
+        """Leave out what is its owner's alone: auditors check digests, they read no prompts."""
+        shown: dict[str, Any] = super().to_representation(job)
+        if access_of(self.context["request"]).tenant_id != job.tenant_id:
+            for name in self.OWNERS_ALONE:
+                del shown[name]
+        return shown
 
     def get_artifacts(self, job: Job) -> list[dict[str, Any]]:
         """List the signed files."""

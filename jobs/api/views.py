@@ -3,6 +3,7 @@
 import json
 from typing import Any, ClassVar
 
+from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, Http404, HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header
@@ -37,7 +38,8 @@ from jobs.api.serializers import (
 from jobs.errors import BadRequest, NotYet
 from jobs.models import Job, Provider
 from jobs.models.work import JobQuerySet, Kind
-from jobs.states import JobState
+from jobs.states import EvidenceState, JobState
+from jobs.tally import build_tally
 from minting.models import Usage
 from provenance.models import Artifact
 from provenance.store import house_store
@@ -197,14 +199,21 @@ class JobTally(Door):
     @extend_schema(
         operation_id="job_tally",
         tags=["evidence"],
-        parameters=[OpenApiParameter("disclose", OpenApiTypes.STR, many=True, description="inputs to show, by name")],
-        responses={(200, "application/json"): OpenApiTypes.OBJECT, 401: PROBLEM, 404: PROBLEM, 409: PROBLEM},
+        parameters=[
+            OpenApiParameter("disclose", OpenApiTypes.STR, many=True, description="inputs to show in it, by name"),
+            OpenApiParameter("incomplete", OpenApiTypes.BOOL, description="true: what evidence there is so far"),
+        ],
+        responses={(200, "application/json"): OpenApiTypes.OBJECT, **dict.fromkeys((401, 403, 404, 409, 422), PROBLEM)},
     )
     def get(self, request: Request, job_id: str) -> HttpResponseBase:
         """Take the tally away."""
-        from jobs.tally import build_tally
-
-        tally = build_tally(visible_job(request, job_id), disclose=request.query_params.getlist("disclose"))
+        job = visible_job(request, job_id)
+        disclose = request.query_params.getlist("disclose")
+        if disclose and access_of(request).tenant_id != job.tenant_id:
+            raise PermissionDenied("Only its owner shows what was asked.")
+        if request.query_params.get("incomplete") != "true":
+            require_all_evidence(job)
+        tally = build_tally(job, disclose=disclose)
         return private_file(HttpResponse(tally, content_type="application/json"), f"{job_id}.tally.json")
 
 
@@ -331,6 +340,14 @@ def signed_artifact(job: Job, name: str | None) -> Artifact:
     if signed.exists():
         raise Http404(f"Job {job.pk} has no signed file of this name.")
     raise NotYet(f"Job {job.pk} is {job.state}; its signed output will be here once its credential is issued.")
+
+
+def require_all_evidence(job: Job) -> None:
+    """Insist that nothing more is to come. Raises: NotYet."""
+    if not job.finished:
+        raise NotYet(f"Job {job.pk} is {job.state}; its tally is complete once it is over.")
+    if job.state == JobState.COMPLETED and job.evidence != EvidenceState.COMPLETE:
+        raise NotYet(f"Job {job.pk} is completed; its evidence waits for: {job.evidence}.")
 
 
 def private_file(response: HttpResponseBase, filename: str) -> HttpResponseBase:
