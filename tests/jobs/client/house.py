@@ -10,6 +10,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -192,6 +193,7 @@ class _Teller:
     def claim(self, type_: str, signer: Ed25519Signer, **fields: Any) -> dict[str, Any]:
         """Write and sign a claim."""
         if change := self.house.alter_claim.get(type_):
+            fields = deepcopy(fields)  # what is signed wrongly must not reach the receipt by sharing
             change(fields)
         text = claim_text(type_, **fields)
         return {"claim": text, "sig": dict(sign_text(signer, text))}
