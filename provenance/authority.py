@@ -256,8 +256,7 @@ def _leaf_can_sign(folder: Path) -> bool:
     _refuse_open_keys(folder)  # an open key is for a person to look at, not to be replaced in silence
     try:
         leaf = _certificate(folder, "leaf")
-        return leaf.public_key() == _key(folder, "leaf").public_key() and leaf.not_valid_after_utc > dt.datetime.now(
-            dt.UTC
-        )
+        fits = leaf.public_key() == _key(folder, "leaf").public_key()
+        return fits and leaf.not_valid_after_utc > dt.datetime.now(dt.UTC)
     except AuthorityBroken:
         return False

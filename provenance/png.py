@@ -1,4 +1,4 @@
-"""Take the manifest out of a PNG again, byte for byte. Pure.
+"""Find the manifest in a PNG, and take it out again byte for byte. Pure.
 
 Signing a PNG inserts one `caBX` chunk and touches nothing else, so what remains without it is exactly
 the file that the worker made. That lets anyone compare the signed picture with the unsigned digest in
@@ -7,35 +7,46 @@ JobCompleted, without believing the hub that the two belong together.
 Source: PNG 3rd edition §5.3 (chunk layout), C2PA 2.2 §A.3.1 (caBX).
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from provenance.digests import Sha256, digest_bytes
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_MANIFEST_CHUNK: Final = b"caBX"
+_MANIFEST: Final = b"caBX"
+
+
+class _Malformed(Exception):
+    """The chunks don't add up to a PNG."""
 
 
 def unsigned_digest(data: bytes) -> Sha256 | None:
     """Name the bytes of a PNG without its manifest chunks; None when this is no well-formed PNG."""
-    kept = _without_manifest(data)
-    return None if kept is None else digest_bytes(kept)
-
-
-def _without_manifest(data: bytes) -> bytes | None:
-    if not data.startswith(_SIGNATURE):
+    try:
+        kept = [data[at:end] for kind, at, end in _chunks(data) if kind != _MANIFEST]
+    except _Malformed:
         return None
-    kept = [_SIGNATURE]
-    at = len(_SIGNATURE)
-    while at < len(data):
-        # Length, type, content, CRC. What follows IEND is kept as it is: it counts too.
-        end = at + 12 + int.from_bytes(data[at : at + 4])
+    return digest_bytes(_SIGNATURE + b"".join(kept))
+
+
+def carries_manifest(data: bytes) -> bool | None:
+    """Say whether a manifest chunk is in it; None when this is no well-formed PNG."""
+    try:
+        return any(kind == _MANIFEST for kind in [kind for kind, _, _ in _chunks(data)])
+    except _Malformed:
+        return None
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each chunk's type, start and end, and what follows IEND as one more: it counts too."""
+    if not data.startswith(_SIGNATURE):
+        raise _Malformed
+    at, kind = len(_SIGNATURE), b""
+    while kind != b"IEND":
+        end = at + 12 + int.from_bytes(data[at : at + 4])  # length, type, content, CRC
         if end > len(data):
-            return None
+            raise _Malformed
         kind = data[at + 4 : at + 8]
-        if kind != _MANIFEST_CHUNK:
-            kept.append(data[at:end])
+        yield kind, at, end
         at = end
-        if kind == b"IEND":
-            kept.append(data[at:])
-            break
-    return b"".join(kept)
+    yield b"", at, len(data)

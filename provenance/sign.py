@@ -16,8 +16,10 @@ of signing is never the same twice, so it is the row that decides which file is 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from provenance import mime as media
+from provenance import png
 from provenance.c2pa_settings import library_settings
 from provenance.digests import Sha256, digest_bytes, digest_file
 from provenance.errors import NotSignable, SigningFailed
@@ -25,6 +27,8 @@ from provenance.manifest import CREATED_LABELS, CredentialFacts, build
 from provenance.signers.base import CredentialSigner
 from provenance.store import Store, Stored
 from provenance.verify import CredentialReading, NotReadable, read_credential
+
+ALREADY_SIGNED: Final = "the file carries a credential already"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +129,22 @@ def _check_source(source: Path, mime: str, facts: CredentialFacts, signer: Crede
     if found.sha256 != facts.unsigned_sha256:
         raise NotSignable(f"the file's digest is {found.sha256}, the facts name {facts.unsigned_sha256}")
     if media.embeds(mime):
-        present = read_credential(source, mime, root_pem=signer.root_pem, max_bytes=max_bytes)
-        # Signing over a credential without naming it as the parent would silently drop its history.
-        if not (isinstance(present, NotReadable) and present.absent):
-            raise NotSignable(
-                present.reason if isinstance(present, NotReadable) else "the file carries a credential already"
-            )
+        _refuse_credential(source, mime, signer, max_bytes)
     return mime
+
+
+def _refuse_credential(source: Path, mime: str, signer: CredentialSigner, max_bytes: int) -> None:
+    """Refuse a file with a credential: signing over it without naming it as the parent drops its history in silence."""
+    if mime == "image/png":
+        # Most outputs are PNGs; their chunks tell without starting a process.
+        carries = png.carries_manifest(source.read_bytes())
+        reason = "the PNG is malformed" if carries is None else ALREADY_SIGNED if carries else None
+    else:
+        present = read_credential(source, mime, root_pem=signer.root_pem, max_bytes=max_bytes)
+        absent = isinstance(present, NotReadable) and present.absent
+        reason = None if absent else present.reason if isinstance(present, NotReadable) else ALREADY_SIGNED
+    if reason:
+        raise NotSignable(reason)
 
 
 def _embed(
@@ -194,7 +207,7 @@ def _sign(
 
 
 def _read_back(path: Path, mime: str, signer: CredentialSigner, manifest: bytes | None) -> CredentialReading:
-    reading = read_credential(path, mime, root_pem=signer.root_pem, manifest=manifest)
+    reading = read_credential(path, mime, root_pem=signer.root_pem, manifest=manifest, contained=False)
     if isinstance(reading, NotReadable):
         raise SigningFailed(f"what was signed can't be read back: {reading.reason}")
     if not reading.trusted:

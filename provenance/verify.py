@@ -15,14 +15,12 @@ without notice (and without effect). The receipt names the signed file's digest,
 compare it with `CredentialReading.sha256`.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from provenance import png
+from provenance import png, reader
 from provenance.c2pa_settings import library_settings
 from provenance.digests import Sha256, digest_bytes
 from provenance.manifest import ACTIONS_LABEL, JOB_LABEL, OUR_SOURCE_TYPES
@@ -80,21 +78,26 @@ def read_credential(
     manifest: bytes | None = None,
     allowed_source_types: frozenset[str] = OUR_SOURCE_TYPES,
     max_bytes: int = MAX_READ_BYTES,
+    contained: bool = True,
 ) -> CredentialReading | NotReadable:
     """Read the credential in `asset`, or the detached one in `manifest`, and judge it under one root.
 
     Whatever the bytes are, the answer is a value; only a path that can't be opened raises (OSError).
+    `contained=False` reads in this process, 50 times faster: for bytes that we signed ourselves.
     """
     data = _load(asset, max_bytes)
     if isinstance(data, NotReadable):
         return data
     sha256 = digest_bytes(data)
     actual_mime = sniff(data[:SNIFF_BYTES]) or (plain(mime) if mime else "application/octet-stream")
-    store = _read_store(data, actual_mime, root_pem, manifest)
-    if isinstance(store, NotReadable):
-        return NotReadable(store.reason, store.absent, sha256)
+    if manifest is not None and not 0 < len(manifest) <= MAX_MANIFEST_BYTES:
+        return NotReadable(f"a detached manifest has 1 to {MAX_MANIFEST_BYTES} bytes", sha256=sha256)
+    read = reader.read_contained if contained else reader.read_here
+    answer = read(settings=library_settings(root_pem), mime=actual_mime, asset=data, manifest=manifest)
+    if "content" not in answer:
+        return NotReadable(answer["reason"], answer["absent"], sha256)
     try:
-        return _judge(store, data, sha256, actual_mime, allowed_source_types)
+        return _judge(answer, data, sha256, actual_mime, allowed_source_types)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         # The library parsed it, yet it has not the shape of a manifest store.
         return NotReadable(f"the manifest is malformed: {type(error).__name__}", sha256=sha256)
@@ -111,36 +114,10 @@ def _load(asset: Path | bytes, max_bytes: int) -> bytes | NotReadable:
     return asset
 
 
-@dataclass(frozen=True)
-class _Store:
-    """The library's answer: its JSON, and where the manifest lay."""
-
-    content: dict[str, Any]
-    embedded: bool
-
-
-def _read_store(data: bytes, mime: str, root_pem: str, manifest: bytes | None) -> _Store | NotReadable:
-    """Let the library read. A context is made for each call: it would not survive a fork, and it costs little."""
-    import c2pa
-
-    if manifest is not None and not 0 < len(manifest) <= MAX_MANIFEST_BYTES:
-        return NotReadable(f"a detached manifest has 1 to {MAX_MANIFEST_BYTES} bytes")
-    try:
-        with (
-            c2pa.Context.from_dict(library_settings(root_pem)) as context,
-            c2pa.Reader(mime, BytesIO(data), manifest, context=context) as reader,
-        ):
-            return _Store(json.loads(reader.json()), manifest is None and bool(reader.is_embedded()))
-    except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
-        return NotReadable("carries no credential", absent=True)
-    except (c2pa.C2paError, ValueError, TypeError) as error:
-        return NotReadable(_one_line(error))
-
-
 def _judge(
-    store: _Store, data: bytes, sha256: Sha256, mime: str, allowed_source_types: frozenset[str]
+    answer: reader.Answer, data: bytes, sha256: Sha256, mime: str, allowed_source_types: frozenset[str]
 ) -> CredentialReading:
-    content = store.content
+    content, embedded = answer["content"], answer["embedded"]
     active = content["manifests"][content["active_manifest"]]
     ingredients = tuple(_ingredient(item) for item in active.get("ingredients", []))
     own = [item["data"] for item in active["assertions"] if _is_labelled(item, JOB_LABEL)]
@@ -152,7 +129,7 @@ def _judge(
         *(f"{item.title}: {code}" for item in ingredients for code in item.failures),  # 3
         *(_source_type_failures(source_type, allowed_source_types)),  # 4
         *(["tallystick.assertion.multiple"] if len(own) > 1 else []),  # 5
-        *_unsigned_failures(own, unsigned if store.embedded else sha256),  # 6
+        *_unsigned_failures(own, unsigned if embedded else sha256),  # 6
     )
     signature = active["signature_info"]
     return CredentialReading(
@@ -161,14 +138,14 @@ def _judge(
         failures=failures,
         sha256=sha256,
         mime=mime,
-        embedded=store.embedded,
+        embedded=embedded,
         label=str(content["active_manifest"]),
         title=str(active.get("title", "")),
         issuer=str(signature.get("issuer", "")),
         certificate_serial=str(signature.get("cert_serial_number", "")),
         digital_source_type=source_type,
         assertion=own[0] if len(own) == 1 and isinstance(own[0], dict) else None,
-        unsigned_sha256=unsigned if store.embedded else sha256,
+        unsigned_sha256=unsigned if embedded else sha256,
         ingredients=ingredients,
     )
 
@@ -223,8 +200,3 @@ def _unsigned_failures(own: list[Any], remains: Sha256 | None) -> Iterator[str]:
         return
     if own[0].get("unsigned_sha256") != remains:
         yield "tallystick.unsigned.mismatch"
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text[:200] or type(error).__name__

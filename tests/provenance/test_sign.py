@@ -26,7 +26,7 @@ from tests.provenance.conftest import FACTS, MAX_BYTES, Sign, drawing, tone
 
 
 def read(data: bytes, mime: str | None, authority: Authority, manifest: bytes | None = None) -> CredentialReading:
-    reading = read_credential(data, mime, root_pem=authority.root_pem, manifest=manifest)
+    reading = read_credential(data, mime, root_pem=authority.root_pem, manifest=manifest, contained=False)
     assert isinstance(reading, CredentialReading), reading
     return reading
 
@@ -136,7 +136,8 @@ def put_and_sign(store: Store, signer: CredentialSigner, data: bytes, mime: str,
         (drawing(4), "text/plain", "the bytes are image/png"),
         (b"no picture", "image/png", "declared as image/png, but the bytes are not"),
         (b"", "text/plain", "the file is empty"),
-        (drawing(4)[:40], "image/png", "PNG"),
+        (drawing(4)[:40], "image/png", "the PNG is malformed"),
+        (tone()[:20], "audio/wav", "RIFF"),
     ],
 )
 def test_a_file_that_is_not_what_it_is_called_is_not_signed(
@@ -168,12 +169,13 @@ def test_a_file_that_was_exchanged_is_not_signed(tmp_path: Path, signer: Credent
         )
 
 
+@pytest.mark.parametrize(("data", "mime"), [(drawing(16), "image/png"), (tone(), "audio/wav")])
 def test_a_signed_file_is_not_signed_over_because_its_history_would_be_lost(
-    sign: Sign, store: Store, signer: CredentialSigner
+    sign: Sign, store: Store, signer: CredentialSigner, data: bytes, mime: str
 ) -> None:
-    signed, _ = sign(drawing(16))
+    signed, _ = sign(data, mime)
     with pytest.raises(NotSignable, match="carries a credential already"):
-        put_and_sign(store, signer, signed, "image/png")
+        put_and_sign(store, signer, signed, mime)
 
 
 def test_an_output_that_is_not_in_the_store_is_missing(store: Store, signer: CredentialSigner) -> None:

@@ -30,7 +30,7 @@ def flipped(data: bytes, position: int, bit: int = 0) -> bytes:
 
 
 def read(data: bytes, authority: Authority) -> CredentialReading | NotReadable:
-    return read_credential(data, "image/png", root_pem=authority.root_pem)
+    return read_credential(data, "image/png", root_pem=authority.root_pem, contained=False)
 
 
 def is_noticed(data: bytes, authority: Authority) -> bool:

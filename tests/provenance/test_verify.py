@@ -3,7 +3,9 @@
 import http.server
 import io
 import json
+import multiprocessing
 import random
+import resource
 import subprocess
 import sys
 import threading
@@ -14,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from provenance import verify
+from provenance import reader
 from provenance.authority import Authority
 from provenance.c2pa_settings import library_settings
 from provenance.digests import digest_bytes
 from provenance.manifest import ALGORITHMIC_MEDIA, CREATED_LABELS, JOB_LABEL, build, job_assertion
+from provenance.reader import Answer
 from provenance.sign import PreparedCredential
 from provenance.signers.file import FileSigner
 from provenance.verify import CredentialReading, NotReadable, read_credential
@@ -210,6 +213,64 @@ def test_a_detached_manifest_that_is_none_is_not_readable(authority: Authority, 
     assert "\n" not in answer.reason
 
 
+def with_cbor(manifest: bytes, head: bytes) -> bytes:
+    """Let our assertion's CBOR begin with another head: a type and a claimed length."""
+    at = manifest.index(b"cbor", manifest.index(JOB_LABEL.encode() + b"\0")) + 4
+    return manifest[:at] + head + manifest[at + len(head) :]
+
+
+@pytest.mark.parametrize("length", [2**31, 2**33, 2**36, 2**63])
+@pytest.mark.parametrize("major", [2, 3, 4, 5], ids=["bytes", "text", "array", "map"])
+def test_a_length_that_the_file_only_claims_takes_no_memory_of_ours(
+    sign: Sign, authority: Authority, manifest_of: Callable[[PreparedCredential], bytes], major: int, length: int
+) -> None:
+    _, prepared = sign(b"text", "text/plain")
+    manifest = with_cbor(manifest_of(prepared), bytes([major << 5 | 27]) + length.to_bytes(8))
+    context = multiprocessing.get_context("fork")
+    memory = context.Queue()
+    # In a process of its own, because the peak of "all children so far" is what can be asked for.
+    asking = context.Process(target=_peak_of_reading, args=(manifest, authority.root_pem, memory))
+    asking.start()
+    assert memory.get(timeout=60) < reader.BASE_MEMORY_BYTES
+    asking.join(60)
+
+
+def _peak_of_reading(manifest: bytes, root_pem: str, memory: Any) -> None:
+    answer = read_credential(b"text", "text/plain", root_pem=root_pem, manifest=manifest)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    memory.put(peak if isinstance(answer, NotReadable) else float("inf"))
+
+
+def test_a_file_that_kills_the_library_is_not_readable_and_kills_nobody_else(
+    sign: Sign, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    signed, _ = sign(drawing(16))
+    (tmp_path / "dies.py").write_text("import os; os.abort()")
+    monkeypatch.setattr(reader, "__file__", str(tmp_path / "dies.py"))
+    answer = read_credential(signed, None, root_pem=authority.root_pem)
+    assert isinstance(answer, NotReadable)
+    assert answer.reason == "the C2PA library died of it (exit -6)"
+
+
+def test_a_file_that_keeps_the_library_busy_is_given_up(
+    sign: Sign, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    signed, _ = sign(drawing(16))
+    (tmp_path / "hangs.py").write_text("import threading; threading.Event().wait()")
+    monkeypatch.setattr(reader, "__file__", str(tmp_path / "hangs.py"))
+    monkeypatch.setattr(reader, "WALL_SECONDS", 0.3)
+    answer = read_credential(signed, None, root_pem=authority.root_pem)
+    assert isinstance(answer, NotReadable)
+    assert answer.reason == "not read within 0.3 s"
+
+
+def test_here_and_contained_read_the_same(sign: Sign, authority: Authority) -> None:
+    signed, _ = sign(drawing(16))
+    for data in (signed, drawing(16), signed[:-3], b"text"):
+        here, there = (read_credential(data, None, root_pem=authority.root_pem, contained=c) for c in (False, True))
+        assert here == there
+
+
 def hostile() -> Iterator[tuple[str, bytes]]:
     yield "empty", b""
     yield "one byte", b"\x89"
@@ -264,15 +325,13 @@ def test_a_file_above_the_limit_is_not_read(sign: Sign, authority: Authority, tm
 
 def altered(change: Callable[[dict[str, Any]], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the library answer something else than it did: `change` edits its JSON in place."""
-    real = verify._read_store
 
-    def answer(*args: Any) -> Any:
-        store = real(*args)
-        assert not isinstance(store, NotReadable)
-        change(store.content)
-        return store
+    def answer(**question: Any) -> Answer:
+        answer = reader.read_here(**question)
+        change(answer["content"])
+        return answer
 
-    monkeypatch.setattr(verify, "_read_store", answer)
+    monkeypatch.setattr(reader, "read_contained", answer)
 
 
 def active(content: dict[str, Any]) -> dict[str, Any]:
@@ -384,7 +443,9 @@ def test_an_address_in_a_strangers_file_is_never_dialled(authority: Authority) -
     assert isinstance(answer, NotReadable)
 
 
-@pytest.mark.parametrize("module", ["verify", "store", "manifest", "digests", "sign", "authority", "mime", "png"])
+@pytest.mark.parametrize(
+    "module", ["verify", "reader", "store", "manifest", "digests", "sign", "authority", "mime", "png"]
+)
 def test_no_module_loads_the_c2pa_library_or_django_before_it_is_used(module: str) -> None:
     script = f"import sys, provenance.{module}; print([m for m in ('c2pa', 'django') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
