@@ -174,6 +174,15 @@ def _founded_mark(data_dir: Path) -> Path:
     return data_dir / "run" / "founded.json"
 
 
+def founding_of(data_dir: Path) -> dict[str, Any]:
+    """Give what was founded here. Raises: HouseProblem where nothing was, or not to its end."""
+    try:
+        founded: dict[str, Any] = json.loads(_founded_mark(data_dir).read_text())["founded"]
+    except (FileNotFoundError, ValueError):
+        raise HouseProblem(f"no house was founded in {data_dir} yet") from None
+    return founded
+
+
 def _founded_before(data_dir: Path, env: dict[str, str]) -> dict[str, Any] | None:
     """Give what an earlier start founded, if by this very code and if the chain still has the contracts.
 

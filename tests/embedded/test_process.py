@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def sleeper(name: str = "sleeper", argv: tuple[str, ...] = SLEEPS) -> Program:
 
 
 @pytest.fixture
-def stranger():
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
     """A process that the house did not start."""
     running = subprocess.Popen(SLEEPS)
     yield running

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,7 @@ def test_a_second_supervisor_of_the_same_folder_is_refused(tmp_path: Path) -> No
 
 HOLDS = """
 import sys, time
+from collections.abc import Iterator
 from pathlib import Path
 from config.embedded.process import Program
 from config.embedded.supervisor import Stopping, Supervisor, sole_supervisor
@@ -114,7 +116,7 @@ with Stopping() as stopping, sole_supervisor(folder, print):
 
 
 @pytest.fixture
-def held(tmp_path: Path):
+def held(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A supervisor with one child in another process; gives both."""
     with subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
