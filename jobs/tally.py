@@ -5,6 +5,7 @@ anchor is final is taken, else one whose anchor is on its way, else the newest: 
 long as it lasts, so it should lean on the chain as soon as it can.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,9 +16,12 @@ from jobs.errors import BadRequest, NotYet
 from jobs.models import Job
 from minting.models import Usage
 from receipts.canonical import unb64url
-from receipts.log import inclusion, leaf_indices
+from receipts.log import LogError, inclusion, leaf_indices
+from receipts.merkle import ProofBroken
 from receipts.models import Checkpoint, Commit, Receipt, TransactionHash
 from receipts.models.transactions import TransactionState
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +83,19 @@ def collect(job: Job) -> Evidence:
     return Evidence(job, receipts, leaves, checkpoint, commit, usage, raws)
 
 
-def tally_of(evidence: Evidence, *, disclosed: tuple[Disclosed, ...] = ()) -> Tally:
-    """Put the evidence in the tally's order. What is in no checkpoint yet has neither leaf nor proof there."""
+def tally_of(evidence: Evidence, *, disclosed: tuple[Disclosed, ...] = (), lenient: bool = False) -> Tally:
+    """Put the evidence in the tally's order. What is in no checkpoint yet has neither leaf nor proof there.
+
+    `lenient` puts an empty proof where the tiles give none, for who judges and names it.
+    Raises: receipts.log.LogError, ProofBroken, unless lenient.
+    """
     checkpoint, usage = evidence.checkpoint, evidence.usage
     anchored = evidence.raws.get(evidence.commit.transaction.hash) if evidence.commit else None
     minted = evidence.raws.get(usage.transaction.hash) if usage and usage.transaction else None
     return Tally(
         job_id=evidence.job.job_id,
         job_nid=evidence.job.nid,
-        receipts=tuple(_logged(evidence, receipt) for receipt in evidence.receipts),
+        receipts=tuple(_logged(evidence, receipt, lenient) for receipt in evidence.receipts),
         checkpoint=checkpoint.note if checkpoint else None,
         promise=Promise(evidence.job.promise["claim"], evidence.job.promise["sig"]),
         anchor=anchored,
@@ -107,10 +115,17 @@ def _anchor_over(leaf: int) -> Commit | None:
     )
 
 
-def _logged(evidence: Evidence, receipt: Receipt) -> LoggedReceipt:
+def _logged(evidence: Evidence, receipt: Receipt, lenient: bool) -> LoggedReceipt:
     leaf, checkpoint = evidence.leaves.get(receipt.pk), evidence.checkpoint
-    covered = leaf is not None and checkpoint is not None and leaf < checkpoint.size
-    proof = tuple(inclusion(leaf, checkpoint.size)) if covered and leaf is not None and checkpoint else None
+    proof: tuple[bytes, ...] | None = None
+    if leaf is not None and checkpoint is not None and leaf < checkpoint.size:
+        try:
+            proof = tuple(inclusion(leaf, checkpoint.size))
+        except (LogError, ProofBroken, ValueError) as error:
+            if not lenient:
+                raise
+            log.warning("no proof for leaf %d at %d: %s", leaf, checkpoint.size, error)
+            proof = ()
     return LoggedReceipt(bytes(receipt.body), leaf, proof)
 
 

@@ -1,6 +1,7 @@
 """Is this the file that the job made, does it carry the credential it was given, and what was disclosed? Pure."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, Final
 
 from jobs.claims import COMPLETED, STARTED
@@ -46,10 +47,10 @@ def credential(case: Case) -> str:
     assert case.artifact is not None
     if not issued.data["embedded"]:
         raise Unknown("the credential lies beside the file, and is not at hand")
-    try:
-        from provenance.verify import NotReadable, read_credential
-    except ImportError:
-        raise Unknown("no C2PA library is installed here") from None
+    if find_spec("c2pa") is None:
+        raise Unknown("no C2PA library is installed here")
+    from provenance.verify import NotReadable, read_credential
+
     with reading("artifact"):
         found = read_credential(case.artifact, issued.data["mime"], root_pem=case.trust.c2pa_root_pem)
     if isinstance(found, NotReadable):
