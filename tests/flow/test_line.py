@@ -30,7 +30,7 @@ pytestmark = pytest.mark.chain
 INPUTS = {"prompt": "a red circle", "steps": 15, "guidance": "3", "count": 1, "seed": 7}
 
 
-def submit_signed(tenant: Tenant, **changes: Any) -> str:
+def submit_signed(tenant: Tenant, *, key: str = "once", **changes: Any) -> str:
     """Ask as a client does: with her own key, over salted digests of her own making."""
     signer = ed25519_signer("client", settings.KEYS_DIR)
     inputs = INPUTS | changes
@@ -53,7 +53,7 @@ def submit_signed(tenant: Tenant, **changes: Any) -> str:
         signature=dict(sign_text(signer, claim)),
     )
     return lifecycle.submit(
-        tenant=tenant, request=request, idempotency_key="once", fingerprint="f" * 64, actor="api-key:ts_test"
+        tenant=tenant, request=request, idempotency_key=key, fingerprint="f" * 64, actor="api-key:ts_test"
     ).job_id
 
 
