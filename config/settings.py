@@ -159,7 +159,12 @@ else:
 DATABASE_APP_ROLE: str = env.str("DATABASE_APP_ROLE", default="tallystick_app")
 REDIS_CACHE_URL: str = env.str("CACHE_URL", default="")
 CACHES: dict[str, Any] = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_CACHE_URL}
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_CACHE_URL,
+        # It counts requests and no more: a request does not wait long for a cache that hangs.
+        "OPTIONS": {"socket_connect_timeout": 0.3, "socket_timeout": 0.3},
+    }
     if REDIS_CACHE_URL
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 }
@@ -199,6 +204,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "PREPROCESSING_HOOKS": ["jobs.api.schema.documented"],
 }
 
 UNFOLD: dict[str, Any] = {

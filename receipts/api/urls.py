@@ -1,7 +1,6 @@
 """The ledger's addresses: receipts in the API, the log's files, the well-known document."""
 
 from django.urls import path, re_path, register_converter
-from django.views.decorators.http import require_safe
 
 from receipts.api import views
 
@@ -26,7 +25,7 @@ api_urlpatterns = [
     path("receipts/<nid:nid>/", _receipt),
 ]
 urlpatterns = [
-    path("tlog/checkpoint", require_safe(views.checkpoint), name="tlog-checkpoint"),
-    re_path(r"^tlog/(?P<path>tile/.+)$", require_safe(views.tile), name="tlog-tile"),
-    path(".well-known/tallystick.json", require_safe(views.wellknown), name="wellknown"),
+    path("tlog/checkpoint", views.CheckpointFile.as_view(), name="tlog-checkpoint"),
+    re_path(r"^tlog/(?P<path>tile/.+)$", views.TileFile.as_view(), name="tlog-tile"),
+    path(".well-known/tallystick.json", views.WellKnown.as_view(), name="wellknown"),
 ]

@@ -1,6 +1,9 @@
 """Serve the ledger: receipts as bytes, the log's files, the keys that the house goes by."""
 
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+import json
+from typing import ClassVar
+
+from django.http import Http404, HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -11,7 +14,7 @@ from rest_framework.views import APIView
 
 from receipts.api.access import Access, access_of
 from receipts.api.negotiation import AsItIs
-from receipts.api.tlog import CHECKPOINT, published_checkpoint, published_tile
+from receipts.api.tlog import published_checkpoint, published_tile
 from receipts.events import EVENTS, About
 from receipts.models import Receipt
 from receipts.tiles import TilePathWrong, parse_tile_path
@@ -57,32 +60,56 @@ def may_read(access: Access, receipt: Receipt) -> bool:
     return is_public(receipt) or access.sees(receipt.tenant_id)
 
 
-def checkpoint(request: HttpRequest) -> HttpResponse:
-    """Serve the newest signed size of the log. Source: C2SP tlog-tiles, "Checkpoints"."""
-    note = published_checkpoint()
-    if note is None:
-        raise Http404(CHECKPOINT)
-    return _open_to_all(HttpResponse(note, content_type="text/plain; charset=utf-8"), "no-cache")
+class PublicFile(APIView):
+    """A file that is the same for everyone: nobody is asked who they are."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    throttle_classes = ()
+    renderer_classes = (JSONRenderer,)
+    content_negotiation_class = AsItIs
+    http_method_names: ClassVar = ["get", "head"]
+
+    def answer(self, content: bytes, media_type: str, caching: str) -> HttpResponse:
+        """Let auditors' pages on other sites read it too."""
+        response = HttpResponse(content, content_type=media_type)
+        response["Cache-Control"] = caching
+        response["Access-Control-Allow-Origin"] = "*"
+        return response
 
 
-def tile(request: HttpRequest, path: str) -> HttpResponse:
-    """Serve a tile or entry bundle; whatever is no tile's path is not looked for. Source: C2SP tlog-tiles, "Tiles"."""
-    try:
-        data = published_tile(parse_tile_path(path))
-    except TilePathWrong:
-        data = None
-    if data is None:
-        raise Http404(path)
-    return _open_to_all(HttpResponse(data, content_type="application/octet-stream"), IMMUTABLE)
+class CheckpointFile(PublicFile):
+    """The newest signed size of the log. Source: C2SP tlog-tiles, "Checkpoints"."""
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponse:
+        """Give the note as it was published."""
+        note = published_checkpoint()
+        if note is None:
+            raise Http404("The log has no checkpoint yet.")
+        return self.answer(note, "text/plain; charset=utf-8", "no-cache")
 
 
-def wellknown(request: HttpRequest) -> HttpResponse:
-    """Serve the keys, chain and policy of this house, signed by its root key."""
-    return _open_to_all(JsonResponse(document(), json_dumps_params={"ensure_ascii": False}), "public, max-age=60")
+class TileFile(PublicFile):
+    """A tile or entry bundle; whatever is no tile's path is not looked for. Source: C2SP tlog-tiles, "Tiles"."""
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request, path: str) -> HttpResponse:
+        """Give the tile's bytes."""
+        try:
+            data = published_tile(parse_tile_path(path))
+        except TilePathWrong as error:
+            raise Http404(str(error)) from None
+        if data is None:
+            raise Http404(f"The log has not grown to {path} yet.")
+        return self.answer(data, "application/octet-stream", IMMUTABLE)
 
 
-def _open_to_all(response: HttpResponse, caching: str) -> HttpResponse:
-    """Let auditors' pages on other sites read it too: nothing here depends on who asks."""
-    response["Cache-Control"] = caching
-    response["Access-Control-Allow-Origin"] = "*"
-    return response
+class WellKnown(PublicFile):
+    """The keys, chain and policy of this house, signed by its root key."""
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponse:
+        """Give the document. Raises: NotPublished."""
+        text = json.dumps(document(), ensure_ascii=False, indent=1)
+        return self.answer(text.encode(), "application/json", "public, max-age=60")
