@@ -11,7 +11,7 @@ from django.db import transaction
 
 from receipts.canonical import encode, nid
 from receipts.checkpoint import Checkpoint as SignedSize
-from receipts.committers.evm import committer
+from receipts.committers.evm import committer, renew_replaced
 from receipts.log import log_head
 from receipts.models import Checkpoint, Commit
 from receipts.record import database_now
@@ -38,6 +38,7 @@ def anchor() -> Commit | None:
     if by is None:
         return None
     with transaction.atomic():
+        renew_replaced()
         newest = Checkpoint.objects.order_by("-size").first()
         last = Commit.objects.filter(checkpoint__isnull=False).order_by("-checkpoint_id").first()
         if newest is None or (last and last.checkpoint_id == newest.size):

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import transaction
 
 from receipts.chain.client import ChainError, Request, Rpc, RpcRefused
-from receipts.chain.sender import intend, node, turn
+from receipts.chain.sender import SenderReport, intend, node, turn
 from receipts.models import ChainTransaction
 from receipts.models.transactions import TransactionState
 
@@ -112,7 +112,9 @@ def address_of(wish: ChainTransaction, *, rpc: Rpc) -> str:
         wish.refresh_from_db()
         if wish.contract_address:
             return wish.contract_address
-        _require_hope(wish, until, turn(rpc=rpc).waiting_reason)
+        report = turn(rpc=rpc)
+        _require_hope(wish, until, report.waiting_reason)
+        _pause(report)
 
 
 def settle(
@@ -120,13 +122,13 @@ def settle(
     *,
     progress: Progress | None = None,
     rpc: Rpc | None = None,
-    deadline_seconds: float = DEADLINE_SECONDS,
+    deadline_seconds: float | None = None,
 ) -> None:
     """Drive the sender until all of these are final.
 
     Raises: NotDeployed, when one fails, or when the time is over: then with the reason why the queue waits.
     """
-    until = time.monotonic() + deadline_seconds
+    until = time.monotonic() + (DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds)
     told: dict[int, str] = {}
     while True:
         report = turn(rpc=rpc)
@@ -140,8 +142,7 @@ def settle(
             return
         for wish in open_ones:
             _require_hope(wish, until, report.waiting_reason)
-        if not report.moved:
-            time.sleep(_PAUSE_SECONDS)  # blocks take a second or more; another turn at once would only ask again
+        _pause(report)
 
 
 def require_cancun(rpc: Rpc) -> None:
@@ -164,6 +165,12 @@ def require_code(rpc: Rpc, artifact: Artifact, address: str) -> str:
     if not artifact.matches(code):
         raise NotDeployed(f"what stands at {address} is not {artifact.name}: {len(code)} bytes of code")
     return address
+
+
+def _pause(report: SenderReport) -> None:
+    """Wait a little where nothing moved: blocks take a second or more, another turn at once would only ask again."""
+    if not report.moved:
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _require_hope(wish: ChainTransaction, until: float, waiting_reason: str) -> None:

@@ -6,10 +6,11 @@ from typing import Any, Final
 from django.conf import settings
 
 from receipts.chain.client import Rpc, RpcUnreachable, quantity
-from receipts.chain.sender import intend, node
+from receipts.chain.sender import intend, intend_again, node
 from receipts.committers.base import FoundCommit
 from receipts.committers.erc7053 import NotCalldata, commit_topics, decode_commit_data, encode_commit
-from receipts.models import ChainTransaction
+from receipts.models import ChainTransaction, Commit
+from receipts.models.transactions import TransactionState
 
 MAX_COMMIT_BYTES: Final = 8 * 1024
 
@@ -45,6 +46,15 @@ def committer() -> EvmCommitter | None:
     if not settings.CHAIN_RPC_URL or not settings.REGISTER_ADDRESS:
         return None
     return EvmCommitter(settings.REGISTER_ADDRESS)
+
+
+def renew_replaced() -> int:
+    """Wish anew what a stranger's use of a nonce kept from landing, inside the caller's transaction; give how many."""
+    lost = Commit.objects.select_related("transaction").filter(transaction__state=TransactionState.REPLACED)
+    for commit in lost:
+        commit.transaction = intend_again(commit.transaction)
+        commit.save(update_fields=["transaction"])
+    return len(lost)
 
 
 def find_commits(

@@ -1,27 +1,25 @@
 """One usage receipt leads to one mint, and where things went wrong the chain's own record decides."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from django.db import transaction
 from pytest_django import Settings
+from web3 import Web3
 
 from minting import mint as minting
 from minting.attest import Facts, IllegalMintMove, attest, authorization, domain, move, receive_usage
 from minting.calldata import encode_mint
-from minting.deploy import deploy_tokens
-from minting.eip712 import sign_authorization, verify_authorization
+from minting.eip712 import MintAuthorization, sign_authorization, verify_authorization
 from minting.models import MOVES, MintState, Usage
 from minting.usage import Share, parse_usage, usage_text
 from receipts.canonical import decode, unb64url
 from receipts.chain.client import Rpc
-from receipts.chain.deploy import call_data, load_artifact
 from receipts.keys import Ed25519Signer, Secp256k1Signer, sign_text
 from receipts.models import ChainTransaction, Receipt, Tenant
 from receipts.record import record
-from tests.contracts.bench import ROOT, TOKEN
+from tests.contracts.bench import MINTER, TOKEN, Bench, Deployed
 from tests.minting.claims import BO, CY, claim
 from tests.receipts.chain.conftest import House
 from tests.receipts.chain.node import ETHER, Faults, lying_proxy
@@ -29,9 +27,17 @@ from tests.receipts.chain.node import ETHER, Faults, lying_proxy
 pytestmark = pytest.mark.chain
 PROVIDER = Ed25519Signer(b"\x44" * 32)
 ATTESTER = Secp256k1Signer(b"\x55" * 32)
-MALLORY = "0x" + "e1" * 20
+ADMIN, MALLORY = "0x" + "ad" * 20, "0x" + "e1" * 20
 JOB = "job_" + "0" * 26
 ORIGIN = "tallystick.example/log"
+
+
+def claimed(tenant: Tenant, job_nid: str, **changes: Any) -> Usage:
+    """Note a signed claim of Bo's for Ada's job."""
+    text = usage_text(claim(job_id=JOB, job_nid=job_nid, provider=PROVIDER.key_id, **changes))
+    return receive_usage(
+        tenant=tenant, subject=JOB, attempt=1, origin="hosted", text=text, signature=sign_text(PROVIDER, text)
+    )
 
 
 @dataclass
@@ -41,18 +47,11 @@ class Line:
     house: House
     tenant: Tenant
     job_nid: str
+    token: Deployed
 
     def claimed(self, **changes: Any) -> Usage:
         """Note a claim of Bo's, signed."""
-        text = usage_text(claim(job_id=JOB, job_nid=self.job_nid, provider=PROVIDER.key_id, **changes))
-        return receive_usage(
-            tenant=self.tenant,
-            subject=JOB,
-            attempt=1,
-            origin="hosted",
-            text=text,
-            signature=sign_text(PROVIDER, text),
-        )
+        return claimed(self.tenant, self.job_nid, **changes)
 
     def facts(self, **changes: Any) -> Facts:
         """Give what the hub saw, which fits."""
@@ -91,22 +90,11 @@ class Line:
             self.house.turn(blocks=1)
         raise AssertionError(f"{usage.state} after {turns} turns: {usage.reason}")
 
-    def call(self, selector: str, word: str = "") -> int:
-        """Ask the token."""
-        data = selector + word[2:].rjust(64, "0") if word else selector
-        return int(self.house.node.ask("eth_call", {"to": self.token, "data": data}, "latest"), 16)
-
-    @property
-    def token(self) -> str:
-        from django.conf import settings
-
-        return str(settings.TOKEN_ADDRESS)
-
     def supply(self) -> int:
-        return self.call("0x18160ddd")
+        return int(self.token.ask("totalSupply"))
 
     def balance(self, who: str) -> int:
-        return self.call("0x70a08231", who)
+        return int(self.token.ask("balanceOf", Web3.to_checksum_address(who)))
 
     def stranger_sends(self, to: str, data: bytes, who: str = MALLORY) -> str:
         """Let another account send a call, and mine it."""
@@ -119,19 +107,22 @@ class Line:
 
 
 @pytest.fixture
-def line(house: House, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    """Deploy the tokens and open a job's thread."""
-
-    def tick(method: str, params: list[Any]) -> None:
-        if method == "eth_getBlockByNumber" and params[0] == "latest":
-            house.node.mine()
-
+def line(house: House, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """Put the tokens on the chain, by an admin of their own, and open a job's thread."""
     monkeypatch.setenv("TALLYSTICK_KEY_ATTESTER", "secp256k1:0x" + "55" * 32)
-    settings.LOG_ORIGIN = ORIGIN
-    with lying_proxy(house.node, Faults(deny=tick)) as busy:
-        settings.TOKEN_ADDRESS, settings.MINTER_ADDRESS = deploy_tokens(
-            attesters=[ATTESTER.address], threshold=1, rpc=busy
-        )
+    house.node.fund(ADMIN)
+    house.node.ask("anvil_impersonateAccount", ADMIN)
+    bench, admin = Bench(house.node), Web3.to_checksum_address(ADMIN)
+    token = bench.deploy(TOKEN, admin, who=ADMIN)
+    named = Web3.to_checksum_address(token.address)
+    minter = bench.deploy(MINTER, named, admin, [Web3.to_checksum_address(ATTESTER.address)], 1, who=ADMIN)
+    token.send(ADMIN, "grantRole", token.ask("MINTER_ROLE"), Web3.to_checksum_address(minter.address))
+    settings.LOG_ORIGIN, settings.TOKEN_ADDRESS, settings.MINTER_ADDRESS = ORIGIN, token.address, minter.address
+    return Line(house, *opened_job(), token)
+
+
+def opened_job() -> tuple[Tenant, str]:
+    """Open the thread of Ada's job and give its NID."""
     tenant = Tenant.objects.create(id="ada", name="Ada")
     first = record(
         event_type="JobSubmitted",
@@ -147,7 +138,7 @@ def line(house: House, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> I
         },
         first=True,
     )
-    yield Line(house, tenant, first.nid)
+    return tenant, first.nid
 
 
 def told(receipt: Receipt | None) -> dict[str, Any]:
@@ -205,7 +196,7 @@ def test_a_strangers_mint_counts_only_when_it_is_deep(line: Line, settings: Sett
 def test_other_tokens_for_our_receipt_are_an_alarm_and_no_mint(line: Line, settings: Settings) -> None:
     """Whoever has an attester's key can mint something else for a receipt; then nothing is called minted."""
     usage = line.sent()
-    forged = replace(authorization(parse_usage(usage.text), usage.receipt_hash, 2**40), provider=MALLORY)
+    forged = MintAuthorization(MALLORY, 1830 * 10**15, usage.receipt_hash, 2**40)
     raw = unb64url(sign_authorization(ATTESTER, domain(), forged)["sig"])
     line.stranger_sends(settings.MINTER_ADDRESS, encode_mint(forged, [(ATTESTER.address, raw)]))
     for _ in range(5):
@@ -236,14 +227,12 @@ def test_a_mint_whose_nonce_a_stranger_took_is_sent_anew(line: Line) -> None:
 
 
 def test_a_mint_waits_while_the_token_is_paused(line: Line) -> None:
-    token = load_artifact(ROOT / TOKEN)
-    admin = line.house.sender.address
     usage = line.sent()
-    line.stranger_sends(line.token, call_data(token, "pause", []), who=admin)
+    line.token.send(ADMIN, "pause")
     for _ in range(3):
         line.house.turn(blocks=1)
     assert ChainTransaction.objects.get(purpose="mint").reason == "the contract is paused"
-    line.stranger_sends(line.token, call_data(token, "unpause", []), who=admin)
+    line.token.send(ADMIN, "unpause")
     assert line.followed(usage).state == MintState.MINTED
 
 
@@ -271,7 +260,7 @@ def test_a_free_job_uses_its_receipt_and_mints_nothing(line: Line) -> None:
     usage = attest(usage=line.claimed(price=0, amount=0), facts=line.facts(price=0))
     assert line.followed(minting.mint(usage=usage)).state == MintState.MINTED
     assert line.supply() == 0
-    assert line.call("0x" + _selector("usedReceipt(bytes32)"), usage.receipt_hash) == 1
+    assert line.token.ask("usedReceipt", usage.receipt_hash) is True
 
 
 def test_shares_are_minted_to_each_provider(line: Line) -> None:
@@ -316,8 +305,8 @@ def test_a_claim_beyond_what_was_agreed_or_possible_is_refused(line: Line, chang
 
 @pytest.mark.parametrize("here", MintState)
 @pytest.mark.parametrize("there", MintState)
-def test_every_move_that_is_not_drawn_is_refused(line: Line, here: MintState, there: MintState) -> None:
-    usage = line.claimed()
+def test_every_move_that_is_not_drawn_is_refused(db: None, here: MintState, there: MintState) -> None:
+    usage = claimed(*opened_job())
     Usage.objects.update(state=here)
     usage.refresh_from_db()
     if there in MOVES[here]:
@@ -325,9 +314,3 @@ def test_every_move_that_is_not_drawn_is_refused(line: Line, here: MintState, th
         return
     with pytest.raises(IllegalMintMove):
         move(usage, there)
-
-
-def _selector(signature: str) -> str:
-    from web3 import Web3
-
-    return Web3.keccak(text=signature)[:4].hex()

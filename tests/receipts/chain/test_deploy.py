@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from minting.deploy import deploy_tokens
 from receipts.chain.client import Rpc
@@ -16,8 +17,8 @@ from receipts.chain.deploy import (
     require_cancun,
     require_code,
 )
-from receipts.committers.evm import EvmCommitter, find_commits
-from receipts.models import ChainTransaction
+from receipts.committers.evm import EvmCommitter, find_commits, renew_replaced
+from receipts.models import ChainTransaction, Checkpoint, Commit
 from tests.receipts.chain.conftest import House
 from tests.receipts.chain.node import Faults, lying_proxy
 
@@ -106,3 +107,17 @@ def test_a_commit_goes_to_the_register_and_is_found_again(house: House, busy: Rp
     [found] = committer.find(asset_cid="bafkrei", recorder=house.sender.address)
     assert (found.commit_data, found.tx_hash, found.block_number) == ('{"size":1}', wish.hash, wish.block_number)
     assert find_commits(house.rpc, register=register, asset_cid="bafkrei", recorder=ATTESTER) == []
+
+
+def test_an_anchor_whose_nonce_a_stranger_took_is_wished_anew(house: House) -> None:
+    committer = EvmCommitter("0x" + "12" * 20)
+    wish = committer.commit(asset_cid="bafkrei", commit_data="{}", key="anchor:1")
+    checkpoint = Checkpoint.objects.create(size=1, root=b"r", note="n", signed_at=timezone.now())
+    commit = Commit.objects.create(checkpoint=checkpoint, asset_cid="bafkrei", commit_data="{}", transaction=wish)
+    assert renew_replaced() == 0
+    ChainTransaction.objects.update(state="replaced")
+    assert renew_replaced() == 1
+    commit.refresh_from_db()
+    assert (commit.transaction.key, commit.transaction.state) == ("anchor:1#2", "intended")
+    assert bytes(commit.transaction.data) == bytes(wish.data)
+    assert renew_replaced() == 0

@@ -1,9 +1,12 @@
 """What was intended lands once, whatever the chain does in between."""
 
+import hashlib
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import connection
 from pytest_django import Settings
 
 from receipts.chain.client import Rpc
@@ -307,6 +310,31 @@ def test_the_queue_waits_on_the_wrong_chain(house: House, settings: Settings) ->
         assert "wrong chain" in house.turn(rpc).waiting_reason
     assert house.states() == ["intended"]
     house.until(house.all_final)
+
+
+def test_a_second_sender_of_the_same_key_does_nothing(house: House) -> None:
+    house.wish()
+    name = int.from_bytes(hashlib.sha256(f"sender 31337 {house.sender.address}".encode()).digest()[:8], signed=True)
+    with psycopg.connect(**other_session()) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [name])
+        report = house.turn()
+        assert report.busy
+        assert house.states() == ["intended"]
+    house.until(house.all_final)
+
+
+def other_session() -> dict[str, Any]:
+    """Give what it takes to open another session on the tests' database."""
+    wanted = ("host", "port", "user", "password", "dbname")
+    given = connection.get_connection_params()
+    return {name: given[name] for name in wanted if given.get(name)}
+
+
+def test_the_lock_is_given_back_after_a_turn(house: House) -> None:
+    house.turn()
+    with psycopg.connect(**other_session()) as other:
+        row = other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
+    assert row == (0,)
 
 
 def test_the_queue_waits_for_a_dead_node(house: House) -> None:
