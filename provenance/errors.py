@@ -31,7 +31,7 @@ class StoreFull(ProvenanceError):
     may_retry = True
 
     def __init__(self, root: Path, free: int) -> None:
-        super().__init__(f"no space left in the store {root} ({free} bytes free)")
+        super().__init__(f"the disk under the store {root} can't take it: {free} bytes are free")
         self.root = root
         self.free = free
 
