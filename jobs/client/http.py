@@ -4,6 +4,7 @@ What changes nothing is asked again after a failure that may pass, and so is a s
 Idempotency-Key makes the house give its first answer again. Nothing else is sent twice.
 """
 
+import datetime as dt
 import json
 import random
 import secrets
@@ -184,7 +185,9 @@ class TallystickClient:
         if ttl_s is not None:
             body["ttl_s"] = ttl_s
         if signer is not None:
-            body |= self._signed(body, signer, hub or self._origin())
+            body |= signed_request(
+                kind, inputs, model=model, signer=signer, hub=hub or self._origin(), max_price=body.get("max_price")
+            )
         key = idempotency_key or b64url(secrets.token_bytes(16))
         created, answer = self._post_job(body, key)
         return Submitted(
@@ -296,31 +299,6 @@ class TallystickClient:
 
     # --- the wire ----------------------------------------------------------------------------------
 
-    def _signed(self, body: dict[str, Any], signer: Ed25519Signer, hub: str) -> dict[str, Any]:
-        """Sign a request: over what the house will read, with a salt of our own for each input."""
-        import datetime as dt
-
-        from jobs.runners import runner_for
-
-        inputs = dict(runner_for(body["kind"]).schema.normalise(body["inputs"]))
-        salts = {name: secrets.token_bytes(16) for name in inputs}
-        claim = claim_text(
-            REQUEST,
-            kind=body["kind"],
-            model=body["model"],
-            inputs={name: field_digest(name, value, salts[name]) for name, value in inputs.items()},
-            hub=hub,
-            nonce=b64url(secrets.token_bytes(16)),
-            at=utc(dt.datetime.now(dt.UTC)),
-            max_price=body.get("max_price"),
-        )
-        return {
-            "inputs": inputs,
-            "salts": {name: b64url(salt) for name, salt in salts.items()},
-            "claim": claim,
-            "sig": dict(sign_text(signer, claim)),
-        }
-
     def _origin(self) -> str:
         log = self.well_known().get("log")
         if not isinstance(log, dict) or not isinstance(log.get("origin"), str):
@@ -378,6 +356,35 @@ class TallystickClient:
             if not 200 <= response.status_code < 300:
                 raise _refusal(response)
             yield response
+
+
+def signed_request(
+    kind: str, inputs: Mapping[str, Any], *, model: str, signer: Ed25519Signer, hub: str, max_price: str | None = None
+) -> dict[str, Any]:
+    """Sign a request, over what the house will read and with a salt of our own for each input.
+
+    Gives the fields `inputs salts claim sig` of its body. Raises: jobs.runners.base.BadInput.
+    """
+    from jobs.runners import runner_for
+
+    normal = dict(runner_for(kind).schema.normalise(inputs))
+    salts = {name: secrets.token_bytes(16) for name in normal}
+    claim = claim_text(
+        REQUEST,
+        kind=kind,
+        model=model,
+        inputs={name: field_digest(name, value, salts[name]) for name, value in normal.items()},
+        hub=hub,
+        nonce=b64url(secrets.token_bytes(16)),
+        at=utc(dt.datetime.now(dt.UTC)),
+        max_price=max_price,
+    )
+    return {
+        "inputs": normal,
+        "salts": {name: b64url(salt) for name, salt in salts.items()},
+        "claim": claim,
+        "sig": dict(sign_text(signer, claim)),
+    }
 
 
 def is_over(job: Job) -> bool:
