@@ -332,5 +332,5 @@ _DESCRIBERS: dict[FieldType, Callable[[Field], dict[str, Any]]] = {
     "integer": _describe_integer,
     "decimal": _describe_decimal,
     "choice": lambda field: {"type": "string", "enum": list(field.choices)},
-    "file": lambda field: {"type": "string", "pattern": f"^{_NID.pattern}$"},
+    "file": lambda _: {"type": "string", "pattern": f"^{_NID.pattern}$"},
 }

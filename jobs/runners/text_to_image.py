@@ -136,7 +136,7 @@ class TextToImage:
         if not {"prompt", "num_inference_steps", "generator", "callback_on_step_end"} <= self._takes:
             raise ModelUnusable(self.model, f"is a {type(self._pipeline).__name__}, which draws no text step by step")
         with device_errors(self.device_name):
-            self._draw("", {"steps": 2, "guidance": "1"}, self.own_size, 0, lambda step, steps: None)
+            self._draw("", {"steps": 2, "guidance": "3"}, self.own_size, 0, lambda _step, _steps: None)
 
     def run(
         self, inputs: Inputs, report: Report, *, workdir: Path, cancelled: Callable[[], bool] = lambda: False
@@ -194,7 +194,7 @@ class TextToImage:
         """Draw one picture; `watch` is told each step, and stops the drawing by raising."""
         import torch
 
-        def after_step(pipeline: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        def after_step(pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             # Some schedules take a step more than was asked (PNDM, for one): the pipeline knows how many.
             watch(index + 1, getattr(pipeline, "num_timesteps", int(inputs["steps"])))
             return tensors
@@ -274,8 +274,9 @@ def load(folder: Path, device: str, *, model: str) -> Any:
     import torch
     from diffusers import DiffusionPipeline
 
+    from_pretrained: Callable[..., Any] = DiffusionPipeline.from_pretrained
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
+        pipeline = from_pretrained(
             folder,
             dtype=torch.float16 if device == "cuda" else torch.float32,
             use_safetensors=True,
@@ -341,7 +342,8 @@ def model_index(folder: Path, *, model: str) -> dict[str, Any]:
 
 def components(folder: Path, index: dict[str, Any]) -> list[Path]:
     """List the folders of the components that the index names and that exist."""
-    named = [name for name, value in index.items() if isinstance(value, list) and not name.startswith("_")]
+    # An identifier holds neither a slash nor a dot, so nothing outside the folder is ever named.
+    named = [name for name, value in index.items() if isinstance(value, list) and name.isidentifier()]
     return [folder / name for name in named if (folder / name).is_dir()]
 
 
@@ -363,7 +365,7 @@ def nearest_drawable(asked: tuple[int, int], *, own: tuple[int, int], grain: int
 
 
 def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scale a picture to a size with Lanczos; where the shape differs, continue the background instead of distorting."""
+    """Scale a picture to a size with Lanczos; where the shape differs, continue the background, not distort."""
     from PIL import Image, ImageOps
 
     if picture.size == size:
@@ -393,7 +395,8 @@ def gpu_clock() -> Iterator[list[int]]:
     if not torch.cuda.is_available():
         yield measured
         return
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    event: Callable[..., Any] = torch.cuda.Event
+    begin, end = event(enable_timing=True), event(enable_timing=True)
     begin.record()
     yield measured
     end.record()
@@ -408,7 +411,10 @@ def device_errors(device: str) -> Iterator[None]:
 
     try:
         yield
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-        if torch.cuda.is_available():
+    except (RuntimeError, MemoryError) as error:
+        # torch names a full GPU by a class of its own, a full main memory by its words alone.
+        if isinstance(error, torch.cuda.OutOfMemoryError):
             torch.cuda.empty_cache()
+        elif isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
         raise OutOfMemory(device) from error
