@@ -1,6 +1,7 @@
 """One row decides which signed file is the signed one, whoever signed how often and wherever it crashed."""
 
 import io
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from provenance.manifest import CredentialFacts
 from provenance.models import Artifact, Blob, Credential
 from provenance.sign import PreparedCredential
 from provenance.store import Store, house_store
+from provenance.tasks import sweep_store
 from provenance.verify import CredentialReading, read_credential
 from receipts.models import Tenant
 from tests.provenance.conftest import FACTS, drawing
@@ -188,3 +190,12 @@ def test_a_house_without_certificates_says_so(house: Store, settings: Settings, 
     settings.KEYS_DIR = tmp_path / "nothing"
     with pytest.raises(AuthorityMissing):
         prepare_credential(mime="image/png", facts=FACTS)
+
+
+def test_the_tidying_task_removes_only_drafts_older_than_the_setting(house: Store, settings: Settings) -> None:
+    settings.STORE_SWEEP_AFTER_S = 3600
+    with house.draft() as fresh, house.draft() as old:
+        os.utime(old, (0, 0))
+        sweep_store()
+        assert fresh.exists()
+        assert not old.exists()
