@@ -8,6 +8,7 @@ long as it lasts, so it should lean on the chain as soon as it can.
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from django.db.models import Case, IntegerField, Value, When
 
@@ -16,6 +17,7 @@ from jobs.errors import BadRequest, NotYet
 from jobs.models import Job
 from minting.models import Usage
 from receipts.canonical import unb64url
+from receipts.keys import Signature
 from receipts.log import LogError, inclusion, leaf_indices
 from receipts.merkle import ProofBroken
 from receipts.models import Checkpoint, Commit, Receipt, TransactionHash
@@ -97,7 +99,7 @@ def tally_of(evidence: Evidence, *, disclosed: tuple[Disclosed, ...] = (), lenie
         job_nid=evidence.job.nid,
         receipts=tuple(_logged(evidence, receipt, lenient) for receipt in evidence.receipts),
         checkpoint=checkpoint.note if checkpoint else None,
-        promise=Promise(evidence.job.promise["claim"], evidence.job.promise["sig"]),
+        promise=_promise(evidence.job.promise),
         anchor=anchored,
         mint=minted,
         disclosed=disclosed,
@@ -127,6 +129,14 @@ def _logged(evidence: Evidence, receipt: Receipt, lenient: bool) -> LoggedReceip
             log.warning("no proof for leaf %d at %d: %s", leaf, checkpoint.size, error)
             proof = ()
     return LoggedReceipt(bytes(receipt.body), leaf, proof)
+
+
+def _promise(value: Any) -> Promise:
+    """Read the promise's row; what somebody made of it otherwise is for the verifier to name."""
+    told: dict[str, Any] = value if isinstance(value, dict) else {}
+    claim, sig = told.get("claim"), told.get("sig")
+    kept: dict[str, Any] = sig if isinstance(sig, dict) else {}
+    return Promise(claim if isinstance(claim, str) else "", cast("Signature", kept))
 
 
 def _disclosed(job: Job, names: Iterable[str]) -> tuple[Disclosed, ...]:

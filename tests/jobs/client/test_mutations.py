@@ -125,7 +125,7 @@ def test_whatever_value_is_changed_is_found(
 
 def test_whatever_field_is_removed_is_found(tally: dict[str, Any], house: House, trust: Trust) -> None:
     # What may be missing is not broken but unknown, and what is required then fails all the same.
-    may_be_missing = {("anchor",): EXIT_UNKNOWN, ("mint",): EXIT_UNKNOWN, ("disclosed",): EXIT_HOLDS}
+    may_be_missing: dict[Path_, int] = {("anchor",): EXIT_UNKNOWN, ("mint",): EXIT_UNKNOWN, ("disclosed",): EXIT_HOLDS}
     paths = {path[:length] for path, _ in leaves(tally) for length in range(1, len(path) + 1)}
     for path in sorted(paths, key=str):
         exit_code = check(encode(replaced(tally, path, ...)), trust, house.artifact)
