@@ -4,13 +4,17 @@ The worker holds the provider's key and signs what it says. It loads a model onc
 kill -9 at any line loses the attempt and nothing else: the lease runs out and the job is offered again.
 """
 
+import fcntl
 import logging
+import os
 import secrets
 import shutil
 import socket
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -30,8 +34,9 @@ from jobs.runners.base import Cancelled, ProgressReport, Runner, RunnerError, Ru
 from jobs.runners.catalogue import reference_of
 from jobs.states import AttemptState
 from minting.usage import UsageClaim, usage_text
+from provenance.errors import ProvenanceError, StoreFull
 from provenance.store import house_store
-from receipts.canonical import b64url, field_digest, utc
+from receipts.canonical import b64url, field_digest, unb64url, utc
 from receipts.keys import Ed25519Signer, ed25519_signer, sign_text
 
 log = logging.getLogger(__name__)
@@ -83,10 +88,9 @@ def run_attempt(attempt: Attempt) -> None:
     job, signer = attempt.job, provider_signer()
     saying = _Saying(job, attempt, signer)
     lease = _Lease(attempt.fencing)
-    workdir = Path(tempfile.mkdtemp(prefix=f"{job.job_id}-", dir=_work_root()))
     meter = Meter()
     try:
-        with lease:
+        with lease, _workdir(job.job_id) as workdir:
             runner = warm_runner(job.kind, job.model)  # a cold model loads before Started: that time is not billed
             lifecycle.start(
                 fencing=attempt.fencing,
@@ -106,14 +110,10 @@ def run_attempt(attempt: Attempt) -> None:
     except Cancelled:
         raise LeaseLost(attempt.fencing) from None
     except RunnerError as error:
-        log.warning("%s failed: %s", attempt, error)
-        lifecycle.fail(
-            fencing=attempt.fencing,
-            class_=error.class_,
-            detail=str(error),
-            may_pass=error.may_pass,
-            **saying.failed(error.class_, str(error), meter),
-        )
+        _fail(attempt, saying, meter, error.class_, str(error), may_pass=error.may_pass)
+    except ProvenanceError as error:
+        # A full disk may be emptied; an output above the limit stays above it.
+        _fail(attempt, saying, meter, "output", str(error), may_pass=isinstance(error, StoreFull))
     except JobError:
         raise
     except DatabaseError:
@@ -123,15 +123,18 @@ def run_attempt(attempt: Attempt) -> None:
     except Exception as error:
         # A runner's own bug must not take the worker down, nor be tried for ever.
         log.exception("%s: the runner broke", attempt)
-        lifecycle.fail(
-            fencing=attempt.fencing,
-            class_="runner",
-            detail=f"{type(error).__name__}: {error}",
-            may_pass=True,
-            **saying.failed("runner", f"{type(error).__name__}: {error}", meter),
-        )
-    finally:
-        shutil.rmtree(workdir, ignore_errors=True)
+        _fail(attempt, saying, meter, "runner", f"{type(error).__name__}: {error}", may_pass=True)
+
+
+def _fail(attempt: Attempt, saying: "_Saying", meter: Meter, class_: str, detail: str, *, may_pass: bool) -> None:
+    log.warning("%s failed (%s): %s", attempt, class_, detail)
+    lifecycle.fail(
+        fencing=attempt.fencing,
+        class_=class_,
+        detail=detail,
+        may_pass=may_pass,
+        **saying.failed(class_, detail, meter),
+    )
 
 
 def _work_root() -> Path:
@@ -140,12 +143,33 @@ def _work_root() -> Path:
     return root
 
 
+@contextmanager
+def _workdir(name: str) -> Iterator[Path]:
+    """Make a folder for one run and hold a lock on it, so that no other worker's sweep takes it for a leftover."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=_work_root()))
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
 def sweep_workdirs() -> int:
-    """Remove what killed workers left. Called when a worker starts, before it takes work."""
-    left = [path for path in _work_root().iterdir() if path.is_dir()]
-    for path in left:
-        shutil.rmtree(path, ignore_errors=True)
-    return len(left)
+    """Remove what killed workers left: folders that nobody holds the lock of. Called when a worker starts."""
+    removed = 0
+    for folder in _work_root().iterdir():
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
+        except BlockingIOError:
+            continue  # a running worker's
+        finally:
+            os.close(lock)
+    return removed
 
 
 def _keep(result: RunResult) -> list[OutputClaim]:
@@ -245,14 +269,8 @@ class _Saying:
 
 def client_pseudonym(job: Job) -> str:
     """Name a job's client so that two jobs of one client can't be told to be of one: the salted digest of its key."""
-    salt = next(iter(sorted(job.salts.values())))
-    return field_digest("client", job.client_key or job.tenant_id, _salt(salt))
-
-
-def _salt(text: str) -> bytes:
-    from receipts.canonical import unb64url
-
-    return unb64url(text, size=16)
+    salt = unb64url(min(job.salts.values()), size=16)
+    return field_digest("client", job.client_key or job.tenant_id, salt)
 
 
 class _Lease:
@@ -317,7 +335,8 @@ class _Reporter:
         try:
             last = 0.0
             while True:
-                self._wake.wait()
+                if not self._over:  # the end may come together with the last step: one wake for both
+                    self._wake.wait()
                 self._wake.clear()
                 progress, self._newest = self._newest, None
                 if progress is None:
