@@ -5,6 +5,7 @@ noted in a stamp with the digest of what it was made from: an interrupted set-up
 that is not noted, and a changed lock file repeats its step alone. No other environment is touched.
 """
 
+import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -88,10 +89,11 @@ def enter_environment(argv: list[str]) -> None:
 
 def name_data_dir(words: list[str]) -> None:
     """Put --data-dir into the environment: settings are read from that folder before a command sees its options."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        given = following if word == "--data-dir" else word.removeprefix("--data-dir=") if "=" in word else ""
-        if given and word.startswith("--data-dir"):
-            os.environ["TALLYSTICK_DATA_DIR"] = str(Path(given).resolve())
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--data-dir", type=Path)
+    with contextlib.suppress(argparse.ArgumentError):  # a missing value: the command itself will say so
+        if (given := parser.parse_known_args(words)[0].data_dir) is not None:
+            os.environ["TALLYSTICK_DATA_DIR"] = str(given.resolve())
 
 
 def set_up(*, with_tests: bool) -> None:
