@@ -118,6 +118,13 @@ class Case:
             raise Unknown("give the file itself with --artifact")
         return hashlib.sha256(self.artifact).hexdigest()
 
+    @property
+    def node_url(self) -> str:
+        """Say which node of the chain may be asked. Raises: Unknown, without one."""
+        if self.rpc_url is None:
+            raise Unknown("not asked: name a node of the chain with --rpc")
+        return self.rpc_url
+
     def require_key(self, where: str, role: str, key_id: str, leaf: int | None) -> TrustedKey:
         """Insist that the trust file names this key, in this role, for what stands at `leaf`.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.client.case import Case
+from jobs.client.trust import TrustedChain
 from jobs.client.verdicts import Broken, Unknown
 from receipts.chain.client import ChainError, Rpc, quantity
 from receipts.committers.erc7053 import RawTransaction
@@ -29,21 +29,16 @@ class Node:
     confirmations: int
 
     @classmethod
-    def asked(cls, case: Case) -> "Node":
-        """Open the node that the checker named. Raises: Unknown, without one; Broken, for another chain."""
-        if case.rpc_url is None:
-            raise Unknown("not asked: name a node of the chain with --rpc")
-        assert case.trust.chain is not None
-        rpc = Rpc(case.rpc_url, timeout_seconds=_TIMEOUT_SECONDS)
+    def at(cls, url: str, chain: TrustedChain) -> "Node":
+        """Open the node that the checker named. Raises: Unknown, also when it serves another chain."""
+        rpc = Rpc(url, timeout_seconds=_TIMEOUT_SECONDS)
         try:
             found = rpc.chain_id()
         except ChainError as error:
             raise Unknown(f"the node can't be asked: {error}") from None
-        except ValueError:
-            raise Unknown("the node's URL can't be used") from None
-        if found != case.trust.chain.chain_id:
-            raise Unknown(f"the node serves chain {found}, {case.trust.chain.chain_id} is due")
-        return cls(rpc, case.trust.chain.confirmations)
+        if found != chain.chain_id:
+            raise Unknown(f"the node serves chain {found}, {chain.chain_id} is due")
+        return cls(rpc, chain.confirmations)
 
     def mined(self, where: str, raw: RawTransaction) -> Mined:
         """Find a transaction's receipt. Raises: Broken, when the chain does not have it or reverted it; Unknown."""

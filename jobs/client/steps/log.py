@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from jobs.client.case import Case, Read
 from jobs.client.verdicts import Broken, Faults, Newer, NotClaimed, Unknown, reading, require_equal
-from receipts.canonical import decode_canonical, encode, nid
+from receipts.canonical import b64url, decode_canonical, encode, nid
 from receipts.checkpoint import (
     COSIGNATURE_V1,
     Checkpoint,
@@ -123,10 +123,10 @@ def anchor_on_chain(case: Case) -> str:
     """Ask a node whether the anchor is mined, says what it says, and is deep enough."""
     if case.trust.chain is None:
         raise NotClaimed("the trust file names no chain")
-    raw = _anchor(case)
-    from jobs.client.onchain import Node, find_log
+    raw, url = _anchor(case), case.node_url
+    from jobs.client.onchain import Node, find_log  # brings requests, which nobody offline needs
 
-    node = Node.asked(case)
+    node = Node.at(url, case.trust.chain)
     mined = node.mined("anchor.raw", raw)
     topics = commit_topics(asset_cid=case.trust.log_nid, recorder=raw.sender)
     data = find_log(mined, raw.to, topics)
@@ -208,6 +208,4 @@ def _check_cosignature(note: SignedNote, item: NoteSignature, vkey: Vkey) -> Non
 
 
 def _key_id(vkey: Vkey) -> str:
-    from receipts.canonical import b64url
-
     return b64url(vkey.public)

@@ -10,7 +10,7 @@ from jobs.client.steps.signed import claim_of, provider_of
 from jobs.client.verdicts import Broken, NotClaimed, Unknown, reading, require_equal
 from minting.eip712 import Domain, MintAuthorization, verify_authorization
 from minting.usage import UsageClaim, UsageInvalid, parse_usage, receipt_hash
-from receipts.canonical import read_utc
+from receipts.canonical import read_utc, unb64url
 from receipts.chain import abi
 from receipts.committers.erc7053 import NotCalldata, NotRlp, RawTransaction, decode_raw_transaction
 from receipts.keys import SignatureBroken, keccak256, verify_text
@@ -171,10 +171,10 @@ def mint_on_chain(case: Case) -> str:
     """Ask a node whether the mint is mined where TokensMinted says, for that amount, and is deep enough."""
     if case.trust.chain is None:
         raise NotClaimed("the trust file names no chain")
-    minted, _, raw = _mint(case)
-    from jobs.client.onchain import Node, find_log
+    (minted, _, raw), url = _mint(case), case.node_url
+    from jobs.client.onchain import Node, find_log  # brings requests, which nobody offline needs
 
-    node = Node.asked(case)
+    node = Node.at(url, case.trust.chain)
     mined = node.mined("mint.raw", raw)
     for name, value in (("block_number", mined.block_number), ("block_hash", mined.block_hash)):
         require_equal(minted.at(f"data.{name}"), minted.data[name], value, "is not where the chain has it")
@@ -326,8 +326,6 @@ def _require_mint_call(raw: RawTransaction, attested: Read) -> None:
 
 
 def _mint_call(data: Any, signed: list[dict[str, str]]) -> bytes:
-    from receipts.canonical import unb64url
-
     return abi.call(
         _MINT,
         abi.address(data["provider"]),
