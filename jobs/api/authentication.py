@@ -63,7 +63,7 @@ class ApiKeyAuthentication(BaseAuthentication):
 class ConsoleSession(SessionAuthentication):
     """The console's session, so that the API can be used by hand in a browser. Changes need the CSRF token."""
 
-    def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Access] | None:  # type: ignore[override]
+    def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Access] | None:
         """Take the person who is logged in. Raises: PermissionDenied, without a CSRF token."""
         found = super().authenticate(request)
         if found is None:

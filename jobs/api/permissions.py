@@ -24,7 +24,7 @@ class MayChange(BasePermission):
 
 def tenant_of(request: Request) -> Tenant:
     """Give the tenant that a change is made for; `MayChange` has seen to it that there is one."""
-    tenant: Tenant | None = request.user.tenant
+    tenant: Tenant | None = getattr(request.user, "tenant", None)
     if tenant is None:
         raise PermissionDenied(MayChange.message)
     return tenant

@@ -1,4 +1,4 @@
-"""Read what a client asks for: every field known, of its type and within its bounds, or refused by name. Asks no database."""
+"""Read what a client asks for: every field known, of its type, within its bounds, or refused by name. Asks nobody."""
 
 import re
 from collections.abc import Callable, Mapping

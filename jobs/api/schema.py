@@ -66,7 +66,7 @@ def documented(endpoints: Sequence[tuple[str, str, str, Any]]) -> list[tuple[str
     return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
 
 
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc,no-untyped-call]  # drf-spectacular is untyped
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # drf-spectacular is untyped
     """`Authorization: Bearer <key>` as OpenAPI says it."""
 
     target_class = "jobs.api.authentication.ApiKeyAuthentication"
@@ -77,7 +77,7 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc,no-unty
         return {"type": "http", "scheme": "bearer", "description": "An API key, ts_…, shown once when it was made."}
 
 
-class ConsoleSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[misc,no-untyped-call]  # as above
+class ConsoleSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # as above
     """The console's session cookie as OpenAPI says it."""
 
     target_class = "jobs.api.authentication.ConsoleSession"

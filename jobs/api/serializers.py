@@ -17,9 +17,9 @@ BASE = "/api/v1"
 class Moment(serializers.DateTimeField):
     """A time as receipts write it: UTC, milliseconds, `Z`."""
 
-    def to_representation(self, value: Any) -> str | None:
+    def to_representation(self, value: Any) -> str:
         """Write the time."""
-        return utc(value) if value else None
+        return utc(value)
 
 
 class Amount(serializers.RegexField):
@@ -217,7 +217,7 @@ class ProviderSerializer(serializers.ModelSerializer[Provider]):
 class ProblemFieldSerializer(serializers.Serializer[Any]):
     """Which field broke which rule."""
 
-    field = serializers.CharField()  # type: ignore[assignment]  # the wire's name, as a DRF base has a method `field`
+    field = serializers.CharField()
     value = serializers.JSONField(allow_null=True, help_text="what came, cut short")
     rule = serializers.CharField()
 
@@ -230,4 +230,4 @@ class ProblemSerializer(serializers.Serializer[Any]):
     status = serializers.IntegerField()
     detail = serializers.CharField()
     may_retry = serializers.BooleanField(help_text="the same request may succeed later")
-    errors = ProblemFieldSerializer(many=True, required=False)
+    errors = ProblemFieldSerializer(many=True, required=False)  # type: ignore[assignment]  # a field, not the property

@@ -33,7 +33,7 @@ class ByApiKey(BaseThrottle):
     """So many requests in each window of an API key; of a person, of an address where nobody is named."""
 
     def __init__(self) -> None:
-        self.limit, self.window_s = read_rate(api_settings.DEFAULT_THROTTLE_RATES["api-key"])
+        self.limit, self.window_s = read_rate(str(api_settings.DEFAULT_THROTTLE_RATES["api-key"]))
         self._left_s = 0.0
 
     def allow_request(self, request: Request, view: "APIView") -> bool:

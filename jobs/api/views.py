@@ -1,6 +1,7 @@
 """The API's doors: parse, call one deed, render."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django.core.exceptions import PermissionDenied
@@ -11,7 +12,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status
 from rest_framework.permissions import AllowAny, IsAuthenticated
-from rest_framework.renderers import JSONRenderer
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -60,8 +61,8 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 class Door(APIView):
     """What all doors of this API share."""
 
-    renderer_classes = (JSONRenderer, ApiPage)
-    permission_classes: ClassVar[Any] = (IsAuthenticated, MayChange)
+    renderer_classes: Sequence[type[BaseRenderer]] = (JSONRenderer, ApiPage)
+    permission_classes: Sequence[Any] = (IsAuthenticated, MayChange)
 
 
 class Start(Door):
@@ -128,11 +129,13 @@ class Jobs(Door):
     )
     def post(self, request: Request) -> Response:
         """Submit a job."""
+        body = request.data
+        assert isinstance(body, dict)  # the parser refuses whatever else JSON may be
         done = lifecycle.submit(
             tenant=tenant_of(request),
             idempotency_key=read_idempotency_key(request.headers.get("Idempotency-Key")),
-            request=read_job_request(request.data),
-            fingerprint=fingerprint_of(plain(request.data)),
+            request=read_job_request(body),
+            fingerprint=fingerprint_of(plain(body)),
             actor=access_of(request).actor,
         )
         links = links_of(done.job_id, request)

@@ -1,7 +1,6 @@
 """Serve the ledger: receipts as bytes, the log's files, the keys that the house goes by."""
 
 import json
-from typing import ClassVar
 
 from django.http import Http404, HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response, patch_vary_headers
@@ -68,7 +67,7 @@ class PublicFile(APIView):
     throttle_classes = ()
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = AsItIs
-    http_method_names: ClassVar = ["get", "head"]
+    http_method_names = ["get", "head"]
 
     def answer(self, content: bytes, media_type: str, caching: str) -> HttpResponse:
         """Let auditors' pages on other sites read it too."""

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from django.core.cache import cache
+from django.core.cache import caches
 from redis.exceptions import ConnectionError as RedisGone
 from rest_framework.settings import api_settings
 
@@ -18,7 +18,7 @@ HOUR = 3600
 def two_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(api_settings.DEFAULT_THROTTLE_RATES, "api-key", "2/hour")
     if time.time() % HOUR > HOUR - 20:  # the window must not turn over while the test counts
-        monkeypatch.setattr(throttling.time, "time", lambda: 0.0)
+        monkeypatch.setattr(time, "time", lambda: 0.0)
 
 
 def test_more_than_the_rate_is_told_when_to_come_back(ada: Program, two_an_hour: None) -> None:
@@ -36,7 +36,7 @@ def test_one_keys_rate_is_not_anothers(ada: Program, mallory: Program, two_an_ho
 
 def test_a_new_window_counts_anew(ada: Program, monkeypatch: pytest.MonkeyPatch, two_an_hour: None) -> None:
     now = 0.0
-    monkeypatch.setattr(throttling.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
     assert [ada.get("/api/v1/jobs").status_code for _ in range(3)] == [200, 200, 429]
     now = HOUR
     assert ada.get("/api/v1/jobs").status_code == 200
@@ -51,7 +51,7 @@ def test_a_dead_cache_lets_requests_through_and_is_asked_once(
         asked.append(1)
         raise RedisGone("connection refused")
 
-    monkeypatch.setattr(type(cache._connections[cache._alias]) if hasattr(cache, "_alias") else cache, "incr", gone)
+    monkeypatch.setattr(type(caches["default"]), "incr", gone)
     assert [ada.get("/api/v1/jobs").status_code for _ in range(5)] == [200] * 5
     assert len(asked) == 1
     assert "no rate limit holds" in caplog.text

@@ -215,17 +215,17 @@ def test_another_tenants_signing_key_does_not_count(mallory: Program) -> None:
 def test_a_repeat_while_the_first_is_being_worked_on_is_told_to_wait(
     transactional_db: None, ada: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobs import lifecycle
+    from receipts import record as records
 
     inside, go_on = threading.Event(), threading.Event()
-    write = lifecycle.record
+    write = records.record
 
     def slow(**fields: Any) -> Any:
         inside.set()
         assert go_on.wait(20)
         return write(**fields)
 
-    monkeypatch.setattr(lifecycle, "record", slow)
+    monkeypatch.setattr("jobs.lifecycle.record", slow)
     answers: list[int] = []
 
     def first() -> None:
