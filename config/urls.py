@@ -22,6 +22,7 @@ def home(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("", home, name="home"),
     path("admin/", admin.site.urls),
+    path("docs/", include("config.docs")),
     path("api/v1/problems", ProblemTable.as_view(), name="problems"),
     path("api/v1/", include("jobs.api.urls")),
     *ledger_urlpatterns,
