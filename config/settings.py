@@ -70,7 +70,7 @@ ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 INSTALLED_APPS = [
     "config.apps.TallystickAdminConfig",
-    "unfold",
+    "unfold.apps.BasicAppConfig",  # the other one would put a site of its own in our place
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
