@@ -106,7 +106,7 @@ class _Relay(BaseHTTPRequestHandler):
 def lying_node() -> Iterator[LyingNode]:
     server = LyingNode(("127.0.0.1", 0), _Relay)
     server.lies = {}
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
