@@ -69,8 +69,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 INSTALLED_APPS = [
+    "unfold.apps.BasicAppConfig",  # its other config would put a site of its own in our place; its templates come first
     "config.apps.TallystickAdminConfig",
-    "unfold.apps.BasicAppConfig",  # the other one would put a site of its own in our place
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
