@@ -105,7 +105,9 @@ def _evidence() -> dict[str, Any]:
         "head": LogHead.objects.filter(pk=1).first(),
         "checkpoint": checkpoint,
         "anchor": anchor,
-        "unanchored": checkpoint.size - (anchor.checkpoint.size if anchor and anchor.checkpoint else 0) if checkpoint else 0,
+        "unanchored": checkpoint.size - (anchor.checkpoint.size if anchor and anchor.checkpoint else 0)
+        if checkpoint
+        else 0,
         "pending": Pending.objects.count(),
         "oldest_pending": oldest.receipt.occurred_at if oldest else None,
         "receipts": estimated_rows(Receipt),

@@ -33,9 +33,9 @@ from receipts.console import (
     SHA256,
     EvidenceAdmin,
     KeysetChangeList,
-    page_of,
 )
 from receipts.models import Receipt, TransactionHash
+from receipts.pages import job_page
 from receipts.templatetags.console import ago, badge, copyable, moment, span, tokens
 
 if TYPE_CHECKING:
@@ -51,9 +51,6 @@ else:
 
     class PeopleAdmin(UserAdmin, ModelAdmin):
         """Django's page for people, in the console's clothes."""
-
-
-job_page = page_of("jobs_job")
 
 
 class JobChangeList(KeysetChangeList):
@@ -133,7 +130,9 @@ class JobAdmin(EvidenceAdmin):
             return rows.filter(pk__in=Receipt.objects.filter(nid=term).values("subject"))
         if HASH32.fullmatch(term):
             sent = TransactionHash.objects.filter(hash=term).values("transaction_id")
-            return rows.filter(pk__in=Usage.objects.filter(Q(receipt_hash=term) | Q(transaction__in=sent)).values("subject"))
+            return rows.filter(
+                pk__in=Usage.objects.filter(Q(receipt_hash=term) | Q(transaction__in=sent)).values("subject")
+            )
         if SHA256.fullmatch(term):
             named = Artifact.objects.filter(blob=term).values("subject")
             signed = Credential.objects.filter(Q(unsigned_sha256=term) | Q(signed=term)).values("subject")

@@ -335,7 +335,9 @@ class JobPage:
     @cached_property
     def pictures(self) -> list[Picture]:
         """The outputs, each as signed where it is signed already, and each credential read again."""
-        rows = list(Artifact.objects.filter(tenant_id=self.job.tenant_id, subject=self.job.job_id).select_related("blob"))
+        rows = list(
+            Artifact.objects.filter(tenant_id=self.job.tenant_id, subject=self.job.job_id).select_related("blob")
+        )
         credentials = {
             row.signed_id: row
             for row in Credential.objects.filter(tenant_id=self.job.tenant_id, subject=self.job.job_id)
@@ -387,7 +389,9 @@ def _picture(row: Artifact, credential: Credential | None) -> Picture:
     if credential is None:
         return Picture(row, shown, None, None, Word.UNKNOWN, "Not signed yet.")
     if row.blob.size > READ_AT_MOST:
-        return Picture(row, shown, credential, None, Word.UNKNOWN, "Too large to be read for a page; `verify` reads it.")
+        return Picture(
+            row, shown, credential, None, Word.UNKNOWN, "Too large to be read for a page; `verify` reads it."
+        )
     store = house_store()
     try:
         with store.open_blob(row.blob_id) as stream:
@@ -440,7 +444,12 @@ def _submitted(page: JobPage, data: Mapping[str, Any]) -> list[Fact]:
 def _scheduled(page: JobPage, data: Mapping[str, Any]) -> list[Fact]:
     provider = next((attempt.provider for attempt in page.attempts if attempt.pk == data.get("fencing")), None)
     return [
-        Fact("Provider", provider.name if provider else data.get("provider"), "provider", provider.pk if provider else None),
+        Fact(
+            "Provider",
+            provider.name if provider else data.get("provider"),
+            "provider",
+            provider.pk if provider else None,
+        ),
         Fact("Price", f"{data.get('price')} a {data.get('unit_type')}"),
         Fact("Auction", f"won with a score of {data.get('score_ppm', 0) / 1_000_000:.3f} among {data.get('asks')}"),
         Fact("Fencing number", data.get("fencing")),
@@ -463,7 +472,11 @@ def _completed(_: JobPage, data: Mapping[str, Any]) -> list[Fact]:
     outputs = told.get("outputs") or []
     facts = [Fact(str(output.get("name", "Output")), output.get("sha256"), "hash") for output in outputs]
     meter = told.get("meter") or {}
-    billed = [f"{figure['value']:,} {name}" for name, figure in meter.items() if name in ("cpu_ms", "gpu_ms") and "value" in figure]
+    billed = [
+        f"{figure['value']:,} {name}"
+        for name, figure in meter.items()
+        if name in ("cpu_ms", "gpu_ms") and "value" in figure
+    ]
     return facts + ([Fact("Measured", ", ".join(billed))] if billed else [])
 
 

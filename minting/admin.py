@@ -14,11 +14,10 @@ from minting.usage import UsageInvalid, parse_usage
 from minting.usage import receipt_hash as hash_of
 from receipts.admin import ChainTransactionAdmin, call_of
 from receipts.chain.abi import NotCalldata
-from receipts.console import HASH32, EvidenceAdmin, page_of
+from receipts.console import HASH32, EvidenceAdmin
 from receipts.models import ChainTransaction
+from receipts.pages import usage_page
 from receipts.templatetags.console import badge, copyable, moment, tokens
-
-usage_page = page_of("minting_usage")
 
 admin.site.unregister(ChainTransaction)
 
@@ -157,11 +156,20 @@ def _stages(row: Usage) -> list[dict[str, Any]]:
         row.minted_receipt.occurred_at if row.minted_receipt else None,
     )
     steps: list[dict[str, Any]] = [
-        {"name": state.value, "says": state.label.partition(": ")[2], "at": at, "done": index <= here, "here": index == here}
+        {
+            "name": state.value,
+            "says": state.label.partition(": ")[2],
+            "at": at,
+            "done": index <= here,
+            "here": index == here,
+        }
         for index, (state, at) in enumerate(zip(order, times, strict=True))
     ]
     if here >= 0:
         return steps
     refused = MintState.REFUSED
     reached = [step | {"done": True} for step in steps if step["at"]]
-    return [*reached, {"name": refused.value, "says": refused.label.partition(": ")[2], "done": True, "here": True, "bad": True}]
+    return [
+        *reached,
+        {"name": refused.value, "says": refused.label.partition(": ")[2], "done": True, "here": True, "bad": True},
+    ]

@@ -14,7 +14,7 @@ from receipts.canonical import NotCanonical, decode, unb64url
 from receipts.canonical import nid as nid_of
 from receipts.checkpoint import NoteBroken, Vkey, check_note, make_vkey, parse_note, parse_vkey
 from receipts.committers.erc7053 import COMMIT_SELECTOR, NotCalldata, decode_commit
-from receipts.console import ADDRESS, HASH32, NID, EvidenceAdmin, receipt_page
+from receipts.console import ADDRESS, HASH32, NID, EvidenceAdmin
 from receipts.events import EVENTS, About
 from receipts.log import LogNotFounded, RootDisagrees, inclusion, leaf_entry, leaf_index, leaf_indices, log_head
 from receipts.merkle import ProofBroken, check_inclusion, leaf_hash
@@ -30,6 +30,7 @@ from receipts.models import (
     TransactionHash,
 )
 from receipts.models.transactions import TransactionState
+from receipts.pages import receipt_page
 from receipts.templatetags.console import badge, copyable, ether, moment, transaction_link
 
 PUBLIC_EVENTS = [name for name, event in EVENTS.items() if event.about is About.PUBLIC]
@@ -387,7 +388,10 @@ def _position(row: ChainTransaction) -> list[dict[str, Any]]:
         return steps
     ended = TransactionState(row.state)
     told = [step for step in steps if step["at"]]
-    return [*told, {"name": ended.value, "says": ended.label.partition(": ")[2], "done": True, "here": True, "bad": True}]
+    return [
+        *told,
+        {"name": ended.value, "says": ended.label.partition(": ")[2], "done": True, "here": True, "bad": True},
+    ]
 
 
 def call_of(row: ChainTransaction) -> dict[str, Any]:
@@ -507,4 +511,3 @@ class TenantAdmin(EvidenceAdmin):
     @admin.display(description="Since")
     def created(self, row: Tenant) -> SafeString:
         return moment(row.created_at)
-

@@ -6,7 +6,6 @@ The admin classes of every app build on these. Who may come in at all is the sit
 
 import datetime as dt
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -16,7 +15,6 @@ from django.db import connection, models
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin, TabularInline
@@ -237,13 +235,3 @@ class EvidenceInline(Inline):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return True
-
-
-def page_of(name: str) -> Callable[[Any], str]:
-    """Make a function that gives the console page of a row of this model, `app_model`."""
-    return lambda key: reverse(f"admin:{name}_change", args=[key])
-
-
-receipt_page = page_of("receipts_receipt")
-checkpoint_page = page_of("receipts_checkpoint")
-transaction_page = page_of("receipts_chaintransaction")

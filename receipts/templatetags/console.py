@@ -12,6 +12,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from receipts.pages import checkpoint_page, provider_page, receipt_page, transaction_page, usage_page
+
 register = template.Library()
 
 TOKEN: Final = "TALLY"
@@ -184,7 +186,7 @@ def ether(wei: object) -> SafeString:
     if wei is None or wei == "":
         return _DASH
     exact = Decimal(str(wei))
-    return format_html('<span class="ts-amount" title="{} wei">{:.4f} ETH</span>', exact, exact.scaleb(-18))
+    return format_html('<span class="ts-amount" title="{} wei">{} ETH</span>', exact, f"{exact.scaleb(-18):.4f}")
 
 
 @register.filter
@@ -218,9 +220,6 @@ def pretty(value: Any) -> str:
 @register.simple_tag
 def transaction_link(hash_: str, pk: object = None) -> SafeString:
     """Show a transaction's hash, linked to our own page of it, and to the explorer where one is set."""
-    # Here, not at the top: unfold renders a widget while it is imported, which loads this library before unfold is whole.
-    from receipts.console import transaction_page
-
     shown = copyable(hash_, transaction_page(pk) if pk is not None else "", what="transaction hash")
     if not hash_ or not settings.EXPLORER_URL:
         return shown
@@ -235,8 +234,6 @@ def transaction_link(hash_: str, pk: object = None) -> SafeString:
 @register.simple_tag
 def receipt_link(pk: object, nid: str) -> SafeString:
     """Show a receipt's NID, linked to its page."""
-    from receipts.console import receipt_page
-
     return copyable(nid, receipt_page(pk) if pk is not None else "", what="NID")
 
 
@@ -264,9 +261,9 @@ def fact_value(fact: Any) -> SafeString | str:
         case "checkpoint":
             return format_html('<a href="{}">{} leaves</a>', checkpoint_page(key), grouped(value))
         case "usage":
-            return copyable(value, page_of("minting_usage")(key) if key else "", what="receipt hash")
+            return copyable(value, usage_page(key) if key else "", what="receipt hash")
         case "provider":
-            return format_html('<a href="{}">{}</a>', page_of("jobs_provider")(key), value) if key else str(value)
+            return format_html('<a href="{}">{}</a>', provider_page(key), value) if key else str(value)
     return str(value)
 
 
