@@ -22,9 +22,7 @@ def test_a_score_lies_between_nothing_and_one_whole(ask: Ask, more: int) -> None
     assert 0 <= score_ppm(ask, ask.price + more) <= PPM
 
 
-@given(
-    st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**9), st.integers(min_value=0, max_value=10**12)
-)
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**9), st.integers(min_value=0, max_value=10**12))
 def test_a_reputation_lies_between_nothing_and_one_whole(won: int, lost: int, quality: int, took: int) -> None:
     assert 0 <= reputation_ppm(Record(won, lost, quality, took)) <= PPM
 

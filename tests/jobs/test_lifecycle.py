@@ -83,7 +83,7 @@ def test_a_signed_request_is_held_against_what_it_asks(bo: Bo) -> None:
     from receipts.models import Tenant
 
     signer = Ed25519Signer(b"a" * 32)
-    salts = {name: "A" * 22 for name in INPUTS}
+    salts = dict.fromkeys(INPUTS, "A" * 22)
     digests = {name: field_digest(name, value, bytes(16)) for name, value in INPUTS.items()}
     about = {"kind": "text-to-image", "model": "tiny-shapes", "hub": settings.LOG_ORIGIN, "nonce": "n", "at": "now"}
     claim = claim_text(REQUEST, inputs=digests, **about)

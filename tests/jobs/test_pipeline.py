@@ -78,7 +78,7 @@ def test_a_crash_at_any_deed_leaves_work_that_the_next_turn_finishes_once(
             pipeline.advance(job_id)
     assert pipeline.advance(job_id) is None
     counted = Counter(story(job_id))
-    assert {type_: counted[type_] for type_ in EVIDENCE} == {type_: 1 for type_ in EVIDENCE}
+    assert {type_: counted[type_] for type_ in EVIDENCE} == dict.fromkeys(EVIDENCE, 1)
     assert counted["JobStarted"] == counted["JobCompleted"] == 1
     assert Credential.objects.count() == Usage.objects.count() == 1
     seqs = list(Receipt.objects.filter(subject=job_id).order_by("seq").values_list("seq", flat=True))
