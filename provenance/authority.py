@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from provenance.durable import fsync_folder, write_durably
 from provenance.errors import AuthorityBroken, AuthorityMissing
+from receipts.durable import fsync_folder, write_durably
 
 Rank = Literal["root", "intermediate", "leaf"]
 

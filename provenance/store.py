@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from provenance.digests import Digested, RunningDigest, Sha256, as_sha256, digest_stream
-from provenance.durable import fsync_folder
 from provenance.errors import BlobCorrupt, BlobMissing, StoreFull
+from receipts.durable import fsync_folder
 
 Stored = Digested
 
