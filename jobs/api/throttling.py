@@ -1,5 +1,8 @@
 """Bound how often one caller asks, by counting in the cache.
 
+A process takes requests from the cache a hundredth of the limit at a time, so that most requests ask nobody.
+The limit is never exceeded; a caller may be refused early by what other processes took and did not use.
+
 A dead cache lets requests through: the limit guards against floods, and an API that is down for want of a
 counter would be the worse outcome. It is said in the log, and the cache is left alone for a while, so that
 its timeouts don't slow every request.
@@ -7,6 +10,7 @@ its timeouts don't slow every request.
 
 import logging
 import time
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from django.core.cache import cache
@@ -22,11 +26,45 @@ log = logging.getLogger(__name__)
 _PERIODS: Final = {"s": 1, "sec": 1, "min": 60, "m": 60, "hour": 3600, "h": 3600, "day": 86_400, "d": 86_400}
 LEAVE_ALONE_SECONDS: Final = 10.0
 _CACHE_IS_DEAD: Final = (RedisError, OSError)
+_KEPT: Final = 10_000  # callers that a process remembers what it took for
 _dead_until = 0.0
 
 
 class BadRate(ValueError):
     """RATE_LIMIT is not of the form 600/min."""
+
+
+class Taken:
+    """What this process took from the cache and has not used: caller to (window, requests left)."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, tuple[int, int]] = {}
+        self._lock = Lock()
+
+    def use(self, caller: str, window: int) -> bool:
+        """Use one request; false when none is left in this window."""
+        with self._lock:
+            kept, left = self._left.get(caller, (window, 0))
+            if kept != window or left < 1:
+                return False
+            self._left[caller] = (window, left - 1)
+            return True
+
+    def add(self, caller: str, window: int, count: int) -> None:
+        """Keep what was taken; what is kept of other callers goes when there are too many."""
+        with self._lock:
+            if len(self._left) >= _KEPT:
+                self._left.clear()
+            kept, left = self._left.get(caller, (window, 0))
+            self._left[caller] = (window, count + (left if kept == window else 0))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._left.clear()
+
+
+taken = Taken()
 
 
 class ByApiKey(BaseThrottle):
@@ -39,13 +77,14 @@ class ByApiKey(BaseThrottle):
     def allow_request(self, request: Request, view: "APIView") -> bool:
         """Count this request and tell whether it is within the limit; true while the cache is dead."""
         global _dead_until
-        if time.monotonic() < _dead_until:
-            return True
         now = time.time()
         window = int(now // self.window_s)
         self._left_s = (window + 1) * self.window_s - now
+        caller = self._caller(request)
+        if taken.use(caller, window) or time.monotonic() < _dead_until:
+            return True
         try:
-            return self._count(f"rate:{self._caller(request)}:{window}") <= self.limit
+            return self._take(caller, window)
         except _CACHE_IS_DEAD:
             _dead_until = time.monotonic() + LEAVE_ALONE_SECONDS
             log.warning("the cache does not answer: for %.0f s no rate limit holds", LEAVE_ALONE_SECONDS)
@@ -55,13 +94,23 @@ class ByApiKey(BaseThrottle):
         """Say for how many seconds the limit still holds."""
         return self._left_s
 
-    def _count(self, key: str) -> int:
+    def _take(self, caller: str, window: int) -> bool:
+        """Take some requests from the cache and use one of them; false when none is left."""
+        share = max(1, self.limit // 100)
+        counted = self._count(f"rate:{caller}:{window}", share)
+        granted = min(share, self.limit - (counted - share))
+        if granted < 1:
+            return False
+        taken.add(caller, window, granted - 1)
+        return True
+
+    def _count(self, key: str, by: int) -> int:
         try:
-            return int(cache.incr(key))
+            return int(cache.incr(key, by))
         except ValueError:
             # The first one in this window; if another was faster, add() changes nothing.
             cache.add(key, 0, timeout=self.window_s + 5)
-            return int(cache.incr(key))
+            return int(cache.incr(key, by))
 
     def _caller(self, request: Request) -> str:
         if request.user is not None and request.user.is_authenticated:
@@ -78,6 +127,7 @@ def read_rate(rate: str) -> tuple[int, int]:
 
 
 def forget() -> None:
-    """Ask the cache again at once."""
+    """Forget what was taken, and ask the cache again at once."""
     global _dead_until
     _dead_until = 0.0
+    taken.clear()

@@ -4,9 +4,13 @@ import time
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.core.cache import caches
+from django.test import RequestFactory
 from redis.exceptions import ConnectionError as RedisGone
+from rest_framework.request import Request
 from rest_framework.settings import api_settings
+from rest_framework.views import APIView
 
 from jobs.api import throttling
 from tests.jobs.api.cast import Program
@@ -66,3 +70,22 @@ def test_a_rate_that_is_none_is_refused(rate: str) -> None:
 def test_rates_are_read() -> None:
     assert throttling.read_rate("600/min") == (600, 60)
     assert throttling.read_rate("5/hour") == (5, HOUR)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100, 250, 399])
+def test_several_processes_together_never_exceed_the_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(api_settings.DEFAULT_THROTTLE_RATES, "api-key", f"{limit}/day")
+    caches["default"].clear()
+    throttling.forget()
+    processes = [throttling.Taken() for _ in range(3)]
+    let_through = 0
+    for turn in range(3 * limit + 30):
+        monkeypatch.setattr(throttling, "taken", processes[turn % 3])
+        let_through += throttling.ByApiKey().allow_request(asking(), APIView())
+    assert let_through == limit
+
+
+def asking() -> Request:
+    request = Request(RequestFactory().get("/api/v1/jobs"))
+    request.user = AnonymousUser()
+    return request

@@ -54,7 +54,7 @@ def test_creating_a_job_costs_four_queries(ada: Program) -> None:
 
 def _what(sql: str) -> str:
     names = {
-        'FROM "jobs_apikey"': "who calls: the key and its tenant",
+        "FROM jobs_apikey": "who calls: the key and its tenant",
         "pg_try_advisory_xact_lock": "admission: a lock, the clock, the queue, a first answer",
         "INSERT INTO receipts_receipt": "the receipt, its thread, its pending leaf",
         'INSERT INTO "jobs_job"': "the job",
