@@ -145,12 +145,12 @@ def add_own(document: Mapping[str, Any], *, clients: Iterable[str], require: Ite
 
 
 def require_root(trust: Trust, wanted: str) -> None:
-    """Insist that `wanted` names the root key: its fingerprint (SHA-256, hex) or its key id.
+    """Insist that `wanted` names the root key: its fingerprint (SHA-256 in hex, `sha256:` before it or not) or its id.
 
     Raises: NotATrustFile.
     """
     known = {trust.root, fingerprint(trust.root)}
-    given = wanted.strip()
+    given = wanted.strip().removeprefix("sha256:")
     if not any(hmac.compare_digest(given.encode(), item.encode()) for item in known):
         raise NotATrustFile("signature", f"signed by the root key {fingerprint(trust.root)}, {given[:70]} is expected")
 

@@ -76,6 +76,7 @@ def test_only_the_root_key_that_the_holder_knows_is_taken(house: House) -> None:
     trust = trust_of(house.document())
     require_root(trust, trust.root)
     require_root(trust, fingerprint(trust.root))
+    require_root(trust, f"sha256:{fingerprint(trust.root)}")
     for other in ("", "0" * 64, fingerprint(Keys("mallory").root.key_id), trust.root[:-1]):
         with pytest.raises(NotATrustFile, match="is expected"):
             require_root(trust, other)
