@@ -9,7 +9,7 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
@@ -24,12 +24,15 @@ from minting import attest as attesting
 from minting import mint as minting
 from minting.models import MintState, Usage
 from provenance.credentials import find_credential, keep, prepare_credential
+from provenance.digests import as_sha256
 from provenance.errors import ProvenanceError
-from provenance.manifest import CredentialFacts
+from provenance.manifest import CredentialFacts, Origin
+from receipts.canonical import decode_canonical
 from receipts.models import Receipt
 
 log = logging.getLogger(__name__)
 _SWEPT = 100
+_ORIGINS: Final[dict[str, Origin]] = {"hosted": "hosted", "reported": "reported", "simulated": "simulated"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def await_worker(job: Job) -> NotYet | None:
 def issue_credentials(job: Job) -> NotYet | None:
     """completed: sign every output, then note each credential."""
     attempt = _succeeded(job)
-    told = read_claim(attempt.completion["claim"], COMPLETED)
+    told = read_claim(_signed(attempt)["claim"], COMPLETED)
     prepared = []
     for output in told["outputs"]:
         if find_credential(tenant=job.tenant, subject=job.job_id, unsigned_sha256=output["sha256"]) is None:
@@ -106,8 +109,8 @@ def receive_usage(job: Job) -> NotYet | None:
             subject=job.job_id,
             attempt=attempt.number,
             origin=job.origin,
-            text=attempt.completion["usage"],
-            signature=attempt.completion["usage_sig"],
+            text=_signed(attempt)["usage"],
+            signature=_signed(attempt)["usage_sig"],
         )
         mints = bool(settings.CHAIN_RPC_URL and settings.MINTER_ADDRESS) and job.origin == "hosted"
         move_evidence(job, EvidenceState.ATTESTATION if mints else EvidenceState.COMPLETE)
@@ -117,7 +120,7 @@ def receive_usage(job: Job) -> NotYet | None:
 def attest(job: Job) -> NotYet | None:
     """usage received: hold it against what the hub saw, and sign that it fits."""
     attempt = _succeeded(job)
-    told = read_claim(attempt.completion["claim"], COMPLETED)
+    told = read_claim(_signed(attempt)["claim"], COMPLETED)
     with transaction.atomic():
         job = lifecycle.locked(job.job_id)
         if job.evidence != EvidenceState.ATTESTATION:
@@ -235,29 +238,31 @@ def _succeeded(job: Job) -> Attempt:
     return job.attempts.select_related("provider").get(state=AttemptState.SUCCEEDED)
 
 
+def _signed(attempt: Attempt) -> dict[str, Any]:
+    """The provider's claims of a completed attempt, as it signed them."""
+    assert attempt.completion is not None
+    return dict(attempt.completion)
+
+
 def _span_ms(attempt: Attempt) -> int:
     """From Started to Completed by the database's clock."""
     assert attempt.started_at and attempt.finished_at
     return int((attempt.finished_at - attempt.started_at).total_seconds() * 1000)
 
 
-def _credential_facts(job: Job, attempt: Attempt, told: dict, unsigned_sha256: str) -> CredentialFacts:  # type: ignore[type-arg]
-    receipts = dict(
-        Receipt.objects.filter(tenant=job.tenant, subject=job.job_id, event_type="JobCompleted").values_list(
-            "event_type", "nid"
-        )
-    )
+def _credential_facts(job: Job, attempt: Attempt, told: dict[str, Any], unsigned_sha256: str) -> CredentialFacts:
+    completed = Receipt.objects.get(tenant=job.tenant, subject=job.job_id, event_type="JobCompleted")
     started = read_claim(_started_claim(job, attempt), STARTED)
     return CredentialFacts(
         job_id=job.job_id,
         job_nid=job.nid,
-        completed_nid=receipts["JobCompleted"],
-        unsigned_sha256=unsigned_sha256,
+        completed_nid=completed.nid,
+        unsigned_sha256=as_sha256(unsigned_sha256),
         kind=job.kind,
         model=job.model,
         model_digest=started["model_digest"],
         provider=attempt.provider.key_id,
-        origin=job.origin,
+        origin=_ORIGINS[job.origin],
         hub=settings.LOG_ORIGIN,
         software="diffusers",
         software_version=str(told["facts"].get("diffusers", "")),
@@ -269,8 +274,6 @@ def _credential_facts(job: Job, attempt: Attempt, told: dict, unsigned_sha256: s
 
 
 def _started_claim(job: Job, attempt: Attempt) -> str:
-    from receipts.canonical import decode_canonical
-
     receipt = Receipt.objects.get(
         tenant=job.tenant, subject=job.job_id, event_type="JobStarted", attempt=attempt.number
     )

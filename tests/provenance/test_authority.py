@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from provenance import authority as authority_module
-from provenance import durable
+from receipts import durable
 from provenance.authority import (
     C2PA_SIGNING,
     DOCUMENT_SIGNING,
