@@ -1,6 +1,7 @@
 """What was intended lands once, whatever the chain does in between."""
 
 import hashlib
+import random
 from decimal import Decimal
 from typing import Any
 
@@ -248,6 +249,57 @@ def test_missing_receipts_never_make_a_stranger_of_ourselves(house: House) -> No
     house.until(house.all_final)
 
 
+def test_the_receipt_of_another_transaction_moves_nothing(house: House) -> None:
+    house.wish(2)
+    house.turn()
+    house.node.mine()
+    first, _ = TransactionHash.objects.values_list("hash", flat=True)
+    foreign = house.node.ask("eth_getTransactionReceipt", first)
+
+    def mix_up(method: str, params: list[Any]) -> Any:
+        return {"result": foreign} if method == "eth_getTransactionReceipt" and params != [first] else None
+
+    with lying_proxy(house.node, Faults(deny=mix_up)) as rpc:
+        assert house.turn(rpc).mined == 1
+    house.until(house.all_final)
+
+
+def test_a_crash_at_any_request_loses_nothing_and_sends_nothing_twice(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixty deaths, each before or after a request of its own choosing."""
+    dice = random.Random(7)
+    exchange = Rpc._exchange
+    deaths = 0
+    wishes = []
+    for round_ in range(60):
+        wishes += house.wish(1, f"round-{round_}")
+        left, after = dice.randint(1, 12), dice.random() < 0.5
+
+        def mortal(self: Rpc, body: list[dict[str, Any]], after: bool = after) -> list[Any]:
+            nonlocal left
+            left -= 1
+            if left == 0 and not after:
+                raise KeyboardInterrupt
+            answers = exchange(self, body)
+            if left == 0:
+                raise KeyboardInterrupt
+            return answers
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Rpc, "_exchange", mortal)
+            try:
+                for _ in range(4):
+                    house.turn(blocks=1)
+            except KeyboardInterrupt:
+                deaths += 1
+    house.until(house.all_final)
+    print(f"{deaths} deaths, {len(wishes)} wishes")
+    assert deaths > 40
+    assert [house.landed(wish) for wish in wishes[:1]] == [len(wishes)]
+    assert house.node.nonce(house.sender.address) == len(wishes)
+
+
 def test_what_would_revert_fails_before_it_costs_a_nonce(house: House) -> None:
     code = "0x5f5ffd"  # PUSH0 PUSH0 REVERT
     house.node.ask("anvil_setCode", "0x" + "fe" * 20, code)
@@ -316,7 +368,7 @@ def test_a_second_sender_of_the_same_key_does_nothing(house: House) -> None:
     house.wish()
     name = int.from_bytes(hashlib.sha256(f"sender 31337 {house.sender.address}".encode()).digest()[:8], signed=True)
     with psycopg.connect(**other_session()) as other:
-        other.execute("SELECT pg_advisory_lock(%s)", [name])
+        assert other.execute("SELECT pg_try_advisory_lock(%s)", [name]).fetchone() == (True,)
         report = house.turn()
         assert report.busy
         assert house.states() == ["intended"]
