@@ -5,6 +5,7 @@ a trust file, by the verifier that anyone can run elsewhere.
 """
 
 import contextlib
+import datetime as dt
 import re
 import sys
 import time
@@ -52,17 +53,15 @@ class Tampered:
     report: Report
 
     @property
-    def broken(self) -> Verdict | None:
-        return next((verdict for verdict in self.report.verdicts if verdict.verdict is Word.BROKEN), None)
+    def broken(self) -> list[Verdict]:
+        return [verdict for verdict in self.report.verdicts if verdict.verdict is Word.BROKEN]
 
     def as_json(self) -> dict[str, Any]:
-        verdict = self.broken
         return {
             "path": str(self.path),
             "verify_exit": self.report.exit_code,
-            "verdict": str(verdict.verdict if verdict else Word.HOLDS),
-            "claim": verdict.claim if verdict else None,
-            "field": verdict.field if verdict else None,
+            "verdict": str(Word.BROKEN if self.broken else Word.HOLDS),
+            "broken": {verdict.claim: verdict.field for verdict in self.broken},
         }
 
 
@@ -89,7 +88,7 @@ def _tell(client: Client, house: TallystickClient, prompt: str, say: Say) -> dic
     say(f"asking for {prompt!r}, signed with the client's own key {signer.key_id[:12]}…")
     submitted = house.submit("text-to-image", {"prompt": prompt}, signer=signer)
     _tell_promise(submitted, say)
-    _follow(house, submitted.job_id, say)
+    _follow(house, submitted, say)
     tally_path, artifact_path, report = _take_away(client, house, submitted.job_id, trust)
     tally = read_tally(tally_path.read_bytes())
     receipts = house.receipts(submitted.job_id)
@@ -138,24 +137,29 @@ def keep_trust(client: Client, house: TallystickClient, signer: Ed25519Signer) -
 
 def _tell_promise(submitted: Submitted, say: Say) -> None:
     promise = decode_canonical(str(submitted.promise["claim"]).encode())
-    say(_line("submitted", f"{submitted.job_id}, NID {submitted.nid}"))
-    say(_line("promise", f"the hub signs that this receipt is in its log by {promise['by']}"))
+    say(_line("0.0 s", "submitted", f"{submitted.job_id}, NID {submitted.nid}"))
+    say(_line("", "promise", f"the hub signs that this receipt is in its log by {promise['by']}"))
 
 
-def _follow(house: TallystickClient, job_id: str, say: Say) -> None:
+def _follow(house: TallystickClient, submitted: Submitted, say: Say) -> None:
     """Tell each receipt when it appears. Raises: HouseProblem for a job that does not complete."""
     told: set[str] = set()
     ended: Mapping[str, Any] = {}
-    for job in house.watch(job_id, timeout_seconds=JOB_SECONDS):
+    asked_at = dt.datetime.fromisoformat(submitted.answer["created_at"])
+    for job in house.watch(submitted.job_id, timeout_seconds=JOB_SECONDS):
         ended = job
-        for receipt in house.receipts(job_id):
+        for receipt in house.receipts(submitted.job_id):
             if receipt["nid"] not in told:
                 told.add(receipt["nid"])
-                body = receipt["receipt"]
-                if (describe := _DESCRIBED.get(body["eventType"])) is not None:
-                    say(_line(*describe(body["data"])))
+                _tell_receipt(receipt["receipt"], asked_at, say)
     if ended["state"] != "completed":
         raise HouseProblem(f"the job ended as {ended['state']} ({ended.get('failure_class') or 'no reason given'})")
+
+
+def _tell_receipt(body: Mapping[str, Any], asked_at: dt.datetime, say: Say) -> None:
+    if (describe := _DESCRIBED.get(body["eventType"])) is not None:
+        after = (dt.datetime.fromisoformat(body["occurredAt"]) - asked_at).total_seconds()
+        say(_line(f"{after:.1f} s", *describe(body["data"])))
 
 
 def _claim(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,19 +232,19 @@ def _tell_log(tally: Tally, receipts: list[Mapping[str, Any]], say: Say) -> dict
     assert tally.checkpoint is not None, "a tally in a file has one"
     origin, size, root = tally.checkpoint.splitlines()[:3]
     leaves = sorted(item["leaf"] for item in receipts)
-    say(_line("leaves", f"{leaves[0]} to {leaves[-1]}, {len(leaves)} receipts"))
-    say(_line("checkpoint", f"{origin}, size {size}, root {root}"))
+    say(_line("", "leaves", f"{leaves[0]} to {leaves[-1]}, {len(leaves)} receipts"))
+    say(_line("", "checkpoint", f"{origin}, size {size}, root {root}"))
     return {"origin": origin, "size": int(size), "root": root}
 
 
 def _tell_chain(tally: Tally, receipts: list[Mapping[str, Any]], say: Say) -> Mapping[str, Any]:
-    say(_line("anchor", f"transaction {_hash_of(tally.anchor)}" if tally.anchor else "none yet"))
+    say(_line("", "anchor", f"transaction {_hash_of(tally.anchor)}" if tally.anchor else "none yet"))
     minted = [item["receipt"]["data"] for item in receipts if item["eventType"] == "TokensMinted"]
     if not minted:
-        say(_line("mint", "none"))
+        say(_line("", "mint", "none"))
         return {}
     data: Mapping[str, Any] = minted[0]
-    say(_line("mint", f"{data['amount']} to {data['provider']}, block {data['block_number']}, {data['tx_hash']}"))
+    say(_line("", "mint", f"{data['amount']} to {data['provider']}, block {data['block_number']}, {data['tx_hash']}"))
     return data
 
 
@@ -297,13 +301,11 @@ def _tell_tampered(tampered: list[Tampered], say: Say) -> None:
     say("")
     say("the other side: one byte changed in a copy")
     for item in tampered:
-        verdict = item.broken
-        if verdict is None:
-            say(_line(item.what, "NOT NOTICED"))
-            continue
-        values = f" [expected {verdict.expected}, found {verdict.found}]" if verdict.expected else ""
-        say(_line(item.what, f"{verdict.claim} is broken: {verdict.detail}{values}"))
+        say(f"  {item.what:<8} {item.path}" if item.broken else f"  {item.what:<8} NOT NOTICED")
+        for verdict in item.broken:
+            values = f" [expected {verdict.expected}, found {verdict.found}]" if verdict.expected else ""
+            say(f"    {verdict.claim}: {verdict.detail}{values}")
 
 
-def _line(name: str, text: str) -> str:
-    return f"  {name:<11} {text}"
+def _line(after: str, name: str, text: str) -> str:
+    return f"  {after:>7}  {name:<11} {text}"
