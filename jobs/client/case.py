@@ -10,7 +10,7 @@ from jobs.client.shape import find_fault
 from jobs.client.tally_format import LoggedReceipt, Tally
 from jobs.client.trust import Trust, TrustedKey
 from jobs.client.verdicts import Broken, Newer, Unknown
-from receipts.canonical import MAX_RECEIPT_BYTES, Nid, NotCanonical, decode_canonical, nid
+from receipts.canonical import MAX_RECEIPT_BYTES, Nid, NotCanonical, decode_canonical, nid, read_utc
 from receipts.events import EVENTS, About, schema_of
 
 PUBLIC_IN_A_TALLY: Final = ("UsageAttested", "TokensMinted")
@@ -174,4 +174,8 @@ def _attempt(index: int, item: LoggedReceipt) -> Read | Broken | Newer:
     if fault := find_fault(schema_of(event_type), value):
         path = fault.where or "$"
         return Broken(f"receipts[{index}] {event_type} {path}", fault.rule, found=fault.found)
+    try:
+        read_utc(value["occurredAt"])
+    except NotCanonical as error:
+        return Broken(f"receipts[{index}] {event_type} occurredAt", error.rule, found=value["occurredAt"])
     return Read(index, nid(item.body), item.leaf, value)

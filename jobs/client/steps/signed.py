@@ -59,6 +59,7 @@ SHAPES: Final[dict[str, dict[str, Any]]] = {
     FAILED: _ABOUT | {"class": FAILURE, "meter": METER, "detail": DIGEST, "at": TIME},
     PROMISE: {"log": _TEXT, "nid": NID, "at": TIME, "by": TIME},
 }
+_MOMENTS: Final = frozenset({"at", "by", "started_at", "finished_at"})
 CLAIM_OF: Final = {
     "JobStarted": STARTED,
     "JobProgressUpdate": PROGRESS,
@@ -142,6 +143,9 @@ def _read(where: str, text: str, type_: str) -> dict[str, Any]:
     shape = {"type": "object", "properties": SHAPES[type_], "additionalProperties": False}
     if fault := find_fault(shape, told):
         raise Broken(f"{where} {fault.where}", fault.rule, found=fault.found)
+    for name in _MOMENTS & told.keys():
+        with reading(f"{where} {name}"):
+            read_utc(told[name])
     return told
 
 

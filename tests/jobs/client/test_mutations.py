@@ -171,6 +171,30 @@ def test_a_truncated_file_is_refused(house: House, trust: Trust) -> None:
         assert check(data[:end], trust, None) == EXIT_NOT_A_TALLY, end
 
 
+def test_bytes_changed_at_random_are_found_or_change_nothing(
+    tally: dict[str, Any], house: House, trust: Trust, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dice = random.Random(SEED)
+    rounds = 20_000 if FULL else 300
+    for _ in range(rounds):
+        data = bytearray(house.file)
+        for _ in range(dice.choice([1, 1, 2, 5])):
+            place, other, length = dice.randrange(len(data)), dice.randrange(len(data)), dice.choice([1, 10, 100])
+            act = dice.randrange(4)
+            if act == 0:
+                data[place] ^= 1 << dice.randrange(8)
+            elif act == 1:
+                del data[place : place + length]
+            elif act == 2:
+                data[place:place] = bytes([dice.randrange(32, 127)])
+            else:
+                data[place : place + length] = data[other : other + length]
+        if check(bytes(data), trust, None) not in (EXIT_BROKEN, EXIT_NOT_A_TALLY, EXIT_NEWER):
+            assert json.loads(data) == tally
+    with capsys.disabled():
+        print(f"\n{rounds} files with changed bytes tried")
+
+
 def test_two_spellings_of_one_tally_are_not_both_read(tally: dict[str, Any], trust: Trust) -> None:
     upper = {**tally, "anchor": {"raw": "0x" + tally["anchor"]["raw"][2:].upper()}}
     assert check(encode(upper), trust, None) == EXIT_NOT_A_TALLY
