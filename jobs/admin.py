@@ -11,21 +11,24 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseNotModified
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from jobs import desk
-from jobs.job_page import INLINE, JobPage
+from jobs.errors import NotYet
+from jobs.job_page import INLINE, JobPage, version_of
 from jobs.market.liveness import Liveness, liveness_of
 from jobs.models import ApiKey, Attempt, Job, Provider, User
 from jobs.models.work import JobQuerySet
 from jobs.states import EvidenceState, JobState
+from jobs.tally import build_tally
 from minting.models import Usage
-from provenance.credentials import house_store
 from provenance.errors import BlobMissing
 from provenance.models import Artifact, Credential
+from provenance.store import house_store
 from receipts.console import (
     HASH32,
     JOB_ID,
@@ -57,7 +60,7 @@ class JobChangeList(KeysetChangeList):
     """The job list, with its questions as one row of links."""
 
     @property
-    def question_choices(self) -> list[dict[str, Any]]:
+    def question_choices(self) -> list[Any]:
         for spec in self.filter_specs:
             if isinstance(spec, ByQuestion):
                 return list(spec.choices(self))
@@ -106,6 +109,7 @@ class JobAdmin(EvidenceAdmin):
     """The job list and one job's page: its story from request to mint, each entry with its verdict."""
 
     keyset = ("created_at", "job_id")
+    page_template = "console/job.html"
     questions = True
     list_display = ("job", "kind_of", "standing", "served_by", "evidence_state", "submitted", "took", "paid")
     list_display_links = None
@@ -172,9 +176,10 @@ class JobAdmin(EvidenceAdmin):
         return served.provider.name if served else None
 
     @admin.display(description="Evidence")
-    def evidence_state(self, row: Job) -> SafeString:
-        words = {EvidenceState.NONE: "–", EvidenceState.COMPLETE: "complete"}
-        return badge(row.evidence, words.get(EvidenceState(row.evidence), f"{row.evidence} due"))
+    def evidence_state(self, row: Job) -> SafeString | str:
+        if row.evidence == EvidenceState.NONE:
+            return "–"
+        return badge(row.evidence, "complete" if row.evidence == EvidenceState.COMPLETE else f"{row.evidence} due")
 
     @admin.display(description="Submitted")
     def submitted(self, row: Job) -> SafeString:
@@ -204,22 +209,19 @@ class JobAdmin(EvidenceAdmin):
             *super().get_urls(),
         ]
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        return self.page(request, self.readable(request, object_id), "console/job.html", self._told(request, object_id))
-
     def now_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Give the page's content anew, or 204 where it still shows how the job stands."""
-        told = self._told(request, object_id)
-        if request.GET.get("seen") == told["page"].version:
-            return HttpResponse(status=204)
-        return TemplateResponse(request, "console/job_now.html", told)
-
-    def _told(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
         job = self.readable(request, object_id)
-        page = JobPage(job)
-        return {"page": page, "job": job, "title": job.job_id}
+        if request.GET.get("seen") == version_of(job):
+            return HttpResponse(status=204)
+        return TemplateResponse(request, "console/job_now.html", self._told(job))
+
+    def page_context(self, request: HttpRequest, row: Job) -> dict[str, Any]:
+        return self._told(row)
+
+    def _told(self, job: Job) -> dict[str, Any]:
+        # The version comes first: what changes while the page is made is asked for again.
+        return {"version": version_of(job), "page": JobPage(job), "job": job, "title": job.job_id}
 
     def artifact_view(self, request: HttpRequest, object_id: str, artifact_id: int) -> HttpResponse | FileResponse:
         """Serve one artifact of a job that this person may read: pictures inline, everything else as a download."""
@@ -252,8 +254,16 @@ class JobAdmin(EvidenceAdmin):
         return response
 
     def tally_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Give the tally as a download."""
-        raise Http404("no tally yet")
+        """Give the tally as a download, or say what it waits for."""
+        job = self.readable(request, object_id)
+        try:
+            tally = build_tally(job)
+        except NotYet as error:
+            self.message_user(request, f"No tally yet: {error.reason}.", messages.WARNING)
+            return redirect(job_page(job.pk))
+        response = HttpResponse(tally, content_type="application/json")
+        response["Content-Disposition"] = f'attachment; filename="{job.job_id}.tally.json"'
+        return response
 
 
 @admin.register(Attempt)
@@ -327,7 +337,7 @@ class ProviderAdmin(EvidenceAdmin):
     list_filter = (("active", admin.BooleanFieldListFilter), ("unit_type", admin.ChoicesFieldListFilter))
     search_fields = ("slug",)
     search_help_text = "A whole slug or key id"
-    actions = ("pause", "resume")
+    actions: Any = ("pause", "resume")
     fields = (
         "name", "slug", "tenant", "key", "payout_to", "serves", "charges", "capacity", "active", "live", "seen",
         "record", "registered",
@@ -402,7 +412,7 @@ class ApiKeyAdmin(EvidenceAdmin):
     list_select_related = ("tenant",)
     search_fields = ("prefix",)
     search_help_text = "A whole prefix"
-    actions = ("revoke",)
+    actions: Any = ("revoke",)
     fields = ("prefix", "tenant", "label", "created", "standing")
     readonly_fields = fields
 
@@ -434,7 +444,7 @@ class PersonAdmin(PeopleAdmin):
     """The people who come into the console, and their roles."""
 
     add_form = UserCreationForm
-    form = UserChangeForm
+    form: Any = UserChangeForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "role_word", "tenant", "is_active", "seen")
     list_filter = (("role", admin.ChoicesFieldListFilter), ("is_active", admin.BooleanFieldListFilter))

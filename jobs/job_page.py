@@ -5,28 +5,30 @@ Reads alone, and the same number of queries however long the story is.
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
 from django.conf import settings
 
-from jobs.client.verdicts import Verdict, Word
+from jobs.audit import READ_AT_MOST, Audit, audit
+from jobs.client.verdicts import Fault, Verdict, Word
 from jobs.models import Attempt, Job
 from jobs.states import EvidenceState
+from jobs.tally import Evidence
 from minting.models import MintState, Usage
-from provenance.credentials import house_authority, house_store
+from provenance.credentials import house_authority
 from provenance.errors import ProvenanceError
 from provenance.models import Artifact, Credential
+from provenance.store import house_store
 from provenance.verify import CredentialReading, NotReadable, read_credential
-from receipts.canonical import NotCanonical, decode, nid
-from receipts.log import leaf_indices
-from receipts.models import ChainTransaction, Checkpoint, Commit, Receipt
+from receipts.canonical import NotCanonical, decode
+from receipts.models import ChainTransaction, Checkpoint, Commit, LogHead, Pending, Receipt, Thread
 from receipts.models.transactions import TransactionState
 
 INLINE: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
-READ_AT_MOST: Final = 32 * 1024**2  # a larger file is not read for a page; the verifier reads it
+_BY_ALARM: Final = (Word.BROKEN, Word.UNKNOWN, Word.HOLDS, Word.NOT_CLAIMED)
 
 # Which claims decide the chip of which entry; what no claim speaks of stands on its own bytes and link.
 DECIDED_BY: Final[dict[str, tuple[str, ...]]] = {
@@ -37,8 +39,6 @@ DECIDED_BY: Final[dict[str, tuple[str, ...]]] = {
     "CredentialIssued": ("credential",),
     "UsageReceipt": ("usage",),
     "UsageAttested": ("attestation",),
-    "Checkpoint": ("inclusion", "checkpoint"),
-    "Anchor": ("anchor", "anchor-on-chain"),
     "TokensMinted": ("mint", "mint-on-chain"),
 }
 TITLES: Final[dict[str, str]] = {
@@ -56,6 +56,8 @@ TITLES: Final[dict[str, str]] = {
     "TokensMinted": "Tokens minted",
     "Checkpoint": "In the log",
     "Anchor": "Anchored on the chain",
+    "Minting": "Minting",
+    "MintRefused": "Mint refused",
 }
 
 
@@ -81,16 +83,12 @@ class Entry:
     receipt: Receipt | None = None
     leaf: int | None = None
     facts: list[Fact] = field(default_factory=list)
-    claims: Sequence[Verdict] = ()
+    faults: Sequence[Fault] = ()
     folded: list["Entry"] = field(default_factory=list)  # progress, shown when asked for
 
     @property
     def title(self) -> str:
         return TITLES.get(self.type, self.type)
-
-    @property
-    def broken(self) -> list[Verdict]:
-        return [claim for claim in self.claims if claim.verdict is Word.BROKEN]
 
     @property
     def tone(self) -> str:
@@ -117,13 +115,25 @@ class JobPage:
     """Everything that one job's page needs, each part read once."""
 
     job: Job
-    audit: Sequence[Verdict] = ()
+
+    @cached_property
+    def audit(self) -> Audit:
+        """The verifier's own verdicts, on the rows as they stand."""
+        return audit(self.job)
+
+    @property
+    def evidence(self) -> Evidence:
+        return self.audit.evidence
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.evidence.usage
 
     @cached_property
     def attempts(self) -> list[Attempt]:
         return list(self.job.attempts.select_related("provider"))
 
-    @cached_property
+    @property
     def attempt(self) -> Attempt | None:
         return self.attempts[-1] if self.attempts else None
 
@@ -139,45 +149,7 @@ class JobPage:
         figures = _claim_of(kept).get("meter", {}) if kept else {}
         return figures if isinstance(figures, dict) else {}
 
-    @cached_property
-    def usage(self) -> Usage | None:
-        return (
-            Usage.objects.filter(subject=self.job.job_id)
-            .select_related("usage_receipt", "attested_receipt", "minted_receipt", "transaction")
-            .first()
-        )
-
-    @cached_property
-    def receipts(self) -> list[Receipt]:
-        """The job's own receipts by their links, then the public ones about it."""
-        own = list(Receipt.objects.filter(subject=self.job.job_id).order_by("seq"))
-        public = [self.usage.attested_receipt, self.usage.minted_receipt] if self.usage else []
-        return own + [receipt for receipt in public if receipt is not None]
-
-    @cached_property
-    def leaves(self) -> dict[int, int]:
-        return leaf_indices([receipt.pk for receipt in self.receipts])
-
-    @cached_property
-    def checkpoint(self) -> Checkpoint | None:
-        """The first checkpoint over all receipts that have a leaf."""
-        if not self.leaves:
-            return None
-        return Checkpoint.objects.filter(size__gt=max(self.leaves.values())).order_by("size").first()
-
-    @cached_property
-    def anchor(self) -> Commit | None:
-        """The first anchor of a checkpoint that covers them."""
-        if self.checkpoint is None:
-            return None
-        return (
-            Commit.objects.filter(checkpoint__size__gte=self.checkpoint.size)
-            .select_related("transaction", "checkpoint")
-            .order_by("checkpoint__size")
-            .first()
-        )
-
-    @cached_property
+    @property
     def duration(self) -> dt.timedelta | None:
         if self.job.started_at is None or self.job.finished_at is None:
             return None
@@ -188,51 +160,44 @@ class JobPage:
         return min(100, 100 * self.job.step // self.job.steps) if self.job.steps else 0
 
     @property
+    def prompt(self) -> str:
+        """What was asked for in words, where the kind of work has such an input."""
+        return str(self.job.inputs.get("prompt", "")) if isinstance(self.job.inputs, dict) else ""
+
+    @property
+    def inputs(self) -> list[tuple[str, Any]]:
+        """The inputs, words first: the page's reader looks for those."""
+        told = self.job.inputs if isinstance(self.job.inputs, dict) else {}
+        return sorted(told.items(), key=lambda item: (item[0] not in ("prompt", "negative_prompt"), item[0]))
+
+    @property
     def simulated(self) -> bool:
         return self.job.origin == "simulated"
 
-    @cached_property
-    def claims(self) -> dict[str, Verdict]:
-        return {verdict.claim: verdict for verdict in self.audit}
+    @property
+    def counts(self) -> list[tuple[str, int]]:
+        """How many claims end with which word, the most alarming first."""
+        words = [verdict.verdict for verdict in self.audit.verdicts]
+        return [(word.value, words.count(word)) for word in _BY_ALARM if word in words]
 
     @property
-    def broken(self) -> list[Verdict]:
-        return [verdict for verdict in self.audit if verdict.verdict is Word.BROKEN]
+    def worst(self) -> str:
+        """The word that stands over the whole page."""
+        return self.counts[0][0] if self.counts else Word.UNKNOWN.value
 
     @property
-    def counts(self) -> dict[str, int]:
-        """How many claims end with which word, in the order of alarm."""
-        order = (Word.BROKEN, Word.UNKNOWN, Word.HOLDS, Word.NOT_CLAIMED)
-        found = {word.value: sum(verdict.verdict is word for verdict in self.audit) for word in order}
-        return {word: count for word, count in found.items() if count}
+    def takeable(self) -> bool:
+        """Whether the tally can be taken away: every receipt is in a checkpoint."""
+        return self.evidence.checkpoint is not None and not self.evidence.pending
 
     @property
     def settled(self) -> bool:
         """Whether nothing more will happen here: then the page stops asking."""
         if not self.job.finished or self.job.evidence not in (EvidenceState.NONE, EvidenceState.COMPLETE):
             return False
-        if len(self.leaves) < len(self.receipts) or self.checkpoint is None:
-            return False
-        return not settings.CHAIN_RPC_URL or (
-            self.anchor is not None and self.anchor.transaction.state == TransactionState.FINAL
-        )
-
-    @property
-    def version(self) -> str:
-        """Name what the page shows, so that an unchanged one need not be sent again."""
-        told = [
-            self.job.state,
-            self.job.evidence,
-            self.job.evidence_reason,
-            self.job.step,
-            len(self.receipts),
-            len(self.leaves),
-            self.checkpoint.size if self.checkpoint else 0,
-            self.anchor.transaction.state if self.anchor else "",
-            self.usage.state if self.usage else "",
-            self.usage.transaction.state if self.usage and self.usage.transaction else "",
-        ]
-        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+        commit = self.evidence.commit
+        anchored = commit is not None and commit.transaction.state == TransactionState.FINAL
+        return self.takeable and (anchored or not settings.CHAIN_RPC_URL)
 
     # --- the story -------------------------------------------------------------------------------
 
@@ -240,23 +205,23 @@ class JobPage:
     def story(self) -> list[Entry]:
         """Every receipt, and what the log and the chain add, from request to mint; progress is folded."""
         told: list[Entry] = []
-        before: Receipt | None = None
-        for receipt in self.receipts:
-            entry = self._entry(receipt, before)
-            if receipt.subject == self.job.job_id:
-                before = receipt
-            if receipt.event_type == "JobProgressUpdate" and told and told[-1].type == "JobProgressUpdate":
-                self._fold(told[-1], entry)
+        for receipt in self.evidence.receipts:
+            entry = self._entry(receipt)
+            if entry.type == "JobProgressUpdate" and told and told[-1].type == "JobProgressUpdate":
+                _fold(told[-1], entry)
             else:
                 told.append(entry)
-        return self._with_log(told)
+        if told and told[-1].type == "TokensMinted":
+            return [*told[:-1], *self._logged_before_the_mint(), told[-1], *self._logged()]
+        return told + self._minting() + self._logged()
 
-    def _entry(self, receipt: Receipt, before: Receipt | None) -> Entry:
-        body, fault = _read(receipt, before if receipt.subject == self.job.job_id else None)
-        claims = [self.claims[name] for name in DECIDED_BY.get(receipt.event_type, ()) if name in self.claims]
+    def _entry(self, receipt: Receipt) -> Entry:
+        body = _read(receipt)
+        faults = self.audit.faults.get(receipt.pk, ())
+        claims = self._deciding(receipt)
         verdict, detail = _decide(claims)
-        if fault:
-            verdict, detail = Word.BROKEN, fault
+        if faults:
+            verdict, detail = Word.BROKEN, f"Breaks {', '.join(dict.fromkeys(claim for claim, _ in faults))}."
         return Entry(
             type=receipt.event_type,
             at=receipt.occurred_at,
@@ -264,71 +229,85 @@ class JobPage:
             detail=detail,
             actor=str(body.get("actor", "")),
             receipt=receipt,
-            leaf=self.leaves.get(receipt.pk),
-            claims=claims,
+            leaf=self.evidence.leaves.get(receipt.pk),
             facts=_FACTS.get(receipt.event_type, _no_facts)(self, body.get("data", {})),
+            faults=tuple(fault for _, fault in faults),
         )
 
-    def _fold(self, into: Entry, entry: Entry) -> None:
-        if not into.folded:
-            into.folded.append(
-                Entry(into.type, into.at, into.verdict, into.detail, into.actor, into.receipt, into.leaf, into.facts)
-            )
-        into.folded.append(entry)
-        into.at, into.facts, into.receipt, into.leaf = entry.at, entry.facts, entry.receipt, entry.leaf
-        if entry.verdict is Word.BROKEN:
-            into.verdict, into.detail = entry.verdict, entry.detail
+    def _deciding(self, receipt: Receipt) -> list[Verdict]:
+        """Give the claims that decide a receipt's chip; one that breaks at other receipts says nothing of this one."""
+        blamed = {claim for faults in self.audit.faults.values() for claim, _ in faults}
+        mine = {claim for claim, _ in self.audit.faults.get(receipt.pk, ())}
+        due = DECIDED_BY.get(receipt.event_type, ())
+        return [self.audit.of(claim) for claim in due if claim not in blamed or claim in mine]
 
-    def _with_log(self, told: list[Entry]) -> list[Entry]:
-        """Put the log's and the chain's entries where they belong: before the mint, which ends the story."""
-        added = [entry for entry in (self._logged(), self._anchored()) if entry]
-        minted = next((place for place, entry in enumerate(told) if entry.type == "TokensMinted"), len(told))
-        if self.usage and self.usage.state in (MintState.ATTESTED, MintState.SENT, MintState.REFUSED):
-            added.append(self._minting(self.usage))
-        return told[:minted] + added + told[minted:]
+    def _logged_before_the_mint(self) -> list[Entry]:
+        """The first checkpoint and anchor over what came before the mint, where they are others than the tally's."""
+        before = [leaf for pk, leaf in self.evidence.leaves.items() if pk != self.evidence.receipts[-1].pk]
+        if not before:
+            return []
+        checkpoint = Checkpoint.objects.filter(size__gt=max(before)).order_by("size").first()
+        sealing = self.evidence.checkpoint
+        if checkpoint is None or sealing is None or checkpoint.size >= sealing.size:
+            return []
+        anchor = (
+            Commit.objects.filter(checkpoint__size__gte=checkpoint.size, checkpoint__size__lt=sealing.size)
+            .select_related("transaction", "checkpoint")
+            .order_by("checkpoint__size")
+            .first()
+        )
+        leads = Word.HOLDS if self.audit.of("checkpoint").verdict is Word.HOLDS else Word.UNKNOWN
+        facts = [Fact("Leaves", _ranges(before)), Fact("Checkpoint", checkpoint.size, "checkpoint", checkpoint.pk)]
+        logged = Entry(
+            "Checkpoint", checkpoint.signed_at, leads, "The checkpoint below grew from it.", "hub", facts=facts
+        )
+        return [logged] + ([self._sent("Anchor", anchor.transaction, [])] if anchor else [])
 
-    def _logged(self) -> Entry | None:
-        claims = [self.claims[name] for name in DECIDED_BY["Checkpoint"] if name in self.claims]
-        verdict, detail = _decide(claims)
-        waiting = len(self.receipts) - len(self.leaves)
-        if self.checkpoint is None:
-            return Entry("Checkpoint", None, Word.UNKNOWN, "Waits for the next checkpoint.", "hub", claims=claims)
+    def _logged(self) -> list[Entry]:
+        """The checkpoint that the tally leans on, and its anchor."""
+        checkpoint, commit = self.evidence.checkpoint, self.evidence.commit
+        verdict, detail = _decide([self.audit.of(claim) for claim in ("inclusion", "checkpoint")])
+        if checkpoint is None:
+            return [Entry("Checkpoint", None, Word.UNKNOWN, "Waits for the next checkpoint.", "hub")]
         facts = [
-            Fact("Leaves", _ranges(sorted(self.leaves.values()))),
-            Fact("Checkpoint", self.checkpoint.size, "checkpoint", self.checkpoint.pk),
+            Fact("Leaves", _ranges(self.evidence.leaves.values())),
+            Fact("Checkpoint", checkpoint.size, "checkpoint", checkpoint.pk),
         ]
-        if waiting:
-            facts.append(Fact("Waiting", f"{waiting} newer receipt{'s' if waiting > 1 else ''} without a leaf"))
-        return Entry("Checkpoint", self.checkpoint.signed_at, verdict, detail, "hub", facts=facts, claims=claims)
+        if waiting := len(self.evidence.pending):
+            facts.append(Fact("Waiting", f"{waiting} newer receipt{'s' if waiting > 1 else ''}"))
+        entries = [Entry("Checkpoint", checkpoint.signed_at, verdict, detail, "hub", facts=facts)]
+        if commit is not None:
+            entries.append(self._sent("Anchor", commit.transaction, ["anchor", "anchor-on-chain"]))
+        elif settings.CHAIN_RPC_URL:
+            entries.append(Entry("Anchor", None, Word.UNKNOWN, "Waits for the next anchor.", "sender"))
+        return entries
 
-    def _anchored(self) -> Entry | None:
-        claims = [self.claims[name] for name in DECIDED_BY["Anchor"] if name in self.claims]
-        verdict, detail = _decide(claims)
-        if not settings.CHAIN_RPC_URL and self.anchor is None:
-            return None
-        if self.anchor is None:
-            return Entry("Anchor", None, Word.UNKNOWN, "Waits for the next anchor.", "sender", claims=claims)
-        sent: ChainTransaction = self.anchor.transaction
+    def _sent(self, type_: str, sent: ChainTransaction, claims: Sequence[str]) -> Entry:
+        """Tell of a transaction as far as it is."""
+        verdict, detail = _decide([self.audit.of(claim) for claim in claims])
+        if sent.state != TransactionState.FINAL and verdict is not Word.BROKEN:
+            verdict, detail = Word.UNKNOWN, sent.reason or "On its way, not final yet."
         facts = [
             Fact("Transaction", sent.hash, "transaction", sent.pk),
             Fact("Block", sent.block_number if sent.block_number is not None else "not mined yet"),
             Fact("State", sent.state, "badge"),
         ]
-        if sent.state != TransactionState.FINAL and verdict is not Word.BROKEN:
-            verdict, detail = Word.UNKNOWN, sent.reason or "On its way; not final yet."
-        return Entry("Anchor", sent.mined_at or sent.sent_at, verdict, detail, "sender", facts=facts, claims=claims)
+        return Entry(type_, sent.mined_at or sent.sent_at, verdict, detail, "sender", facts=facts)
 
-    def _minting(self, usage: Usage) -> Entry:
-        claims = [self.claims[name] for name in DECIDED_BY["TokensMinted"] if name in self.claims]
-        facts = [Fact("Amount", usage.amount, "amount"), Fact("State", usage.state, "badge")]
-        at = None
-        if usage.transaction:
-            facts.append(Fact("Transaction", usage.transaction.hash, "transaction", usage.transaction_id))
-            at = usage.transaction.sent_at
+    def _minting(self) -> list[Entry]:
+        """The mint while it is under way, or why it was refused."""
+        usage = self.usage
+        if usage is None or usage.state == MintState.WANTED:
+            return []
+        amount = Fact("Amount", usage.amount, "amount")
         if usage.state == MintState.REFUSED:
-            return Entry("Mint refused", at, Word.BROKEN, usage.reason or "The mint was refused.", facts=facts)
-        detail = usage.reason or "On its way; not final yet."
-        return Entry("TokensMinted", at, Word.UNKNOWN, detail, "sender", facts=facts, claims=claims)
+            entry = Entry("MintRefused", None, Word.BROKEN, usage.reason or "The chain refused it.", facts=[amount])
+        elif usage.transaction is None:
+            entry = Entry("Minting", None, Word.UNKNOWN, usage.reason or "Waits to be sent.", "sender", facts=[amount])
+        else:
+            entry = self._sent("Minting", usage.transaction, [])
+            entry.facts.insert(0, amount)
+        return [entry]
 
     # --- the picture -----------------------------------------------------------------------------
 
@@ -348,18 +327,36 @@ class JobPage:
         return [_picture(row, credentials.get(row.blob_id)) for row in signed + outputs]
 
 
-def _read(receipt: Receipt, before: Receipt | None) -> tuple[Mapping[str, Any], str]:
-    """Read a receipt's bytes again, and say what about them or their link is wrong, if anything is."""
-    raw = bytes(receipt.body)
+def version_of(job: Job) -> str:
+    """Name how a job and its evidence stand, in three cheap queries: an unchanged page need not be made again."""
+    thread = Thread.objects.filter(pk=job.job_id).values_list("seq", flat=True).first()
+    pending = Pending.objects.filter(receipt__subject=job.job_id).count()
+    used = Usage.objects.filter(subject=job.job_id).values_list("state", "transaction__state").first()
+    log = LogHead.objects.values_list("size", flat=True).first() if pending or not job.finished else 0
+    anchor = (
+        Commit.objects.filter(checkpoint__isnull=False).order_by("-id").values_list("transaction__state", "id").first()
+    )
+    told = (job.state, job.evidence, job.evidence_reason, job.step, thread, pending, used, log, anchor)
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+def _read(receipt: Receipt) -> Mapping[str, Any]:
+    """Read a receipt's bytes for showing; that they can't be read is the verifier's to say."""
     try:
-        body = decode(raw)
-    except NotCanonical as error:
-        return {}, f"Its bytes can't be read: {error}"
-    if (found := nid(raw)) != receipt.nid:
-        return body, f"Its bytes hash to {found}, the row says {receipt.nid}."
-    if before is not None and body.get("prev") != before.nid:
-        return body, f"It links to {body.get('prev')}, the receipt before it is {before.nid}."
-    return body, ""
+        body = decode(bytes(receipt.body))
+    except NotCanonical:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _fold(into: Entry, entry: Entry) -> None:
+    """Show several progress receipts as one entry: the newest, with all of them to unfold."""
+    if not into.folded:
+        into.folded.append(replace(into, folded=[]))
+    into.folded.append(entry)
+    into.at, into.facts, into.receipt, into.leaf = entry.at, entry.facts, entry.receipt, entry.leaf
+    if entry.verdict is Word.BROKEN:
+        into.verdict, into.detail, into.faults = entry.verdict, entry.detail, entry.faults
 
 
 def _decide(claims: Sequence[Verdict]) -> tuple[Word, str]:
@@ -373,10 +370,10 @@ def _decide(claims: Sequence[Verdict]) -> tuple[Word, str]:
     return Word.HOLDS, "Its bytes hash to its NID, and it links to the receipt before it."
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def _ranges(numbers: Iterable[int]) -> str:
     """Write 3, 4, 5, 9 as 3–5, 9."""
     runs: list[list[int]] = []
-    for number in numbers:
+    for number in sorted(numbers):
         if runs and runs[-1][1] == number - 1:
             runs[-1][1] = number
         else:
@@ -450,7 +447,7 @@ def _scheduled(page: JobPage, data: Mapping[str, Any]) -> list[Fact]:
             "provider",
             provider.pk if provider else None,
         ),
-        Fact("Price", f"{data.get('price')} a {data.get('unit_type')}"),
+        Fact("Price", data.get("price"), "amount", f"a {data.get('unit_type')}"),
         Fact("Auction", f"won with a score of {data.get('score_ppm', 0) / 1_000_000:.3f} among {data.get('asks')}"),
         Fact("Fencing number", data.get("fencing")),
     ]
@@ -480,7 +477,7 @@ def _completed(_: JobPage, data: Mapping[str, Any]) -> list[Fact]:
     return facts + ([Fact("Measured", ", ".join(billed))] if billed else [])
 
 
-def _ended(page: JobPage, data: Mapping[str, Any]) -> list[Fact]:
+def _ended(_: JobPage, data: Mapping[str, Any]) -> list[Fact]:
     facts = [Fact("Class", data["class"])] if "class" in data else [Fact("By", data.get("by"))]
     if "billed" in data:
         facts.append(Fact("Billed", data["billed"]))

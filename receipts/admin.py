@@ -123,6 +123,7 @@ class ReceiptAdmin(EvidenceAdmin):
         return {
             "title": f"{row.event_type} #{row.seq}",
             "says": EVENTS[row.event_type].says if row.event_type in EVENTS else "A type that this house doesn't know.",
+            "is_job": row.event_type in EVENTS and EVENTS[row.event_type].about is About.JOB,
             "content": content,
             "raw": body.decode(errors="replace"),
             "size": len(body),

@@ -6,6 +6,7 @@ The admin classes of every app build on these. Who may come in at all is the sit
 
 import datetime as dt
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -68,14 +69,16 @@ class KeysetChangeList(ChangeList):
         return {name: value for name, value in found.items() if name not in (AFTER, BEFORE)}
 
     def get_query_string(
-        self, new_params: dict[str, Any] | None = None, remove: list[str] | None = None
+        self, new_params: dict[str, Any] | None = None, remove: Iterable[str] | None = None
     ) -> str:  # another filter starts on its own first page
         return super().get_query_string(new_params, [*(remove or []), AFTER, BEFORE])
 
     def get_results(self, request: HttpRequest) -> None:
         """Read one page and the row behind it, which says whether another page follows."""
         size = self.list_per_page
-        keys: tuple[str, ...] = self.model_admin.keyset
+        console = self.model_admin
+        assert isinstance(console, EvidenceAdmin)
+        keys = console.keyset
         rows = self.queryset.order_by(*(f"-{key}" for key in keys))
         after, before = request.GET.get(AFTER), request.GET.get(BEFORE)
         if before:
@@ -86,14 +89,14 @@ class KeysetChangeList(ChangeList):
             found = list((rows.filter(self._beyond(keys, after, "lt")) if after else rows)[: size + 1])
             self.has_newer, self.has_older = bool(after), len(found) > size
             page = found[:size]
-        self.model_admin.attach(page)
+        console.attach(page)
         self.result_list = page
         self.result_count = len(page)
-        self.full_result_count = None
+        self.full_result_count = self.result_count  # else the heading would tell of a page as of all
         self.show_full_result_count = False
         self.show_admin_actions = bool(page)
         self.can_show_all = self.multi_page = False
-        self.paginator = self.model_admin.get_paginator(request, page, max(1, len(page)))
+        self.paginator = console.paginator(page, max(1, size))
         self._link(keys, page)
         if not self.get_filters_params() and not self.query and not tenant_of(request):
             self.estimate = estimated_rows(self.model)
@@ -104,7 +107,7 @@ class KeysetChangeList(ChangeList):
         if len(parts) != len(keys):
             raise IncorrectLookupParameters(cursor)
         try:
-            values = [self.model._meta.get_field(key).to_python(part) for key, part in zip(keys, parts, strict=True)]
+            values = [_field(self.model, key).to_python(part) for key, part in zip(keys, parts, strict=True)]
         except ValidationError as error:
             raise IncorrectLookupParameters(error) from error
         past, same = Q(pk__in=[]), Q()
@@ -120,6 +123,12 @@ class KeysetChangeList(ChangeList):
             self.newer_url = super().get_query_string({BEFORE: _cursor(page[0], keys)}, [AFTER])
 
 
+def _field(model: type[models.Model], name: str) -> "models.Field[Any, Any]":
+    field = model._meta.get_field(name)
+    assert isinstance(field, models.Field)
+    return field
+
+
 def _cursor(row: Any, keys: tuple[str, ...]) -> str:
     values = (getattr(row, key) for key in keys)
     return _JOINT.join(value.isoformat() if isinstance(value, dt.datetime) else str(value) for value in values)
@@ -133,10 +142,10 @@ class EvidenceAdmin(Admin):
     public: ClassVar[Q | None] = None  # rows that everyone in the console may read, whosever they are
     page_template: ClassVar[str] = ""  # a page of its own instead of Django's form
 
-    actions = None
+    actions: Any = None
     list_per_page = PAGE
     show_full_result_count = False
-    sortable_by: tuple[str, ...] = ()
+    sortable_by: ClassVar[Any] = ()
     list_filter_sheet = True
     list_fullwidth = True
     change_list_template = "console/list.html"

@@ -9,18 +9,18 @@ from django import template
 from django.conf import settings
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from receipts.pages import checkpoint_page, provider_page, receipt_page, transaction_page, usage_page
 
 register = template.Library()
 
-TOKEN: Final = "TALLY"
+SYMBOL: Final = "TALLY"
 _DECIMALS: Final = 18
-_DASH: Final = mark_safe('<span class="ts-none">–</span>')  # noqa: S308  a constant
+_DASH: Final = mark_safe('<span class="ts-none">–</span>')
 
-_COPY: Final = mark_safe(  # noqa: S308  a constant
+_COPY: Final = mark_safe(
     '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M5.500 2h6A1.500 1.500 0 0 1 13 3.500v7M3.500 5h5A1.500 '
     '1.500 0 0 1 10 6.500v6A1.500 1.500 0 0 1 8.500 14h-5A1.500 1.500 0 0 1 2 12.500v-6A1.500 1.500 0 0 1 3.500 5z" '
     'fill="none" stroke="currentColor" stroke-width="1.300" stroke-linecap="round"/></svg>'
@@ -103,6 +103,12 @@ def badge(state: object, text: str = "") -> SafeString:
     return format_html('<span class="ts-badge ts-{}">{}</span>', TONES.get(word, "idle"), text or word)
 
 
+@register.filter
+def tone(word: object) -> str:
+    """Give the colour of a state or verdict."""
+    return TONES.get(str(getattr(word, "value", word)), "idle")
+
+
 @register.simple_tag
 def verdict(word: object) -> SafeString:
     """Show a verdict as a chip: holds, broken, unknown or not claimed."""
@@ -177,7 +183,7 @@ def tokens(amount: object) -> SafeString:
         return _DASH
     exact = Decimal(int(Decimal(str(amount))))
     text = f"{exact.scaleb(-_DECIMALS):f}".rstrip("0").rstrip(".") if exact else "0"
-    return format_html('<span class="ts-amount" title="{} of the smallest unit">{} {}</span>', exact, text, TOKEN)
+    return format_html('<span class="ts-amount" title="{} of the smallest unit">{} {}</span>', exact, text, SYMBOL)
 
 
 @register.filter
@@ -238,6 +244,15 @@ def receipt_link(pk: object, nid: str) -> SafeString:
 
 
 @register.filter
+def codes(text: str) -> SafeString:
+    """Show what stands between backticks as code."""
+    parts = text.split("`")
+    return format_html_join(
+        "", "{}", ((format_html("<code>{}</code>", part) if n % 2 else part,) for n, part in enumerate(parts))
+    )
+
+
+@register.filter
 def source_type(iri: str | None) -> str:
     """Name a digital source type by its last word: the vocabulary's own."""
     return (iri or "not said").rstrip("/").rpartition("/")[2]
@@ -253,7 +268,7 @@ def fact_value(fact: Any) -> SafeString | str:
         case "hash":
             return copyable(value)
         case "amount":
-            return tokens(value)
+            return format_html("{} {}", tokens(value), key) if key else tokens(value)
         case "badge":
             return badge(value)
         case "transaction":
