@@ -14,9 +14,17 @@ log = logging.getLogger(__name__)
 
 
 @shared_task(ignore_result=True)
-def advance(job_id: str) -> None:
-    """Take one job as far as it goes now."""
-    pipeline.advance(job_id)
+def advance(*job_ids: str) -> None:
+    """Take jobs as far as they go now. One that fails does not keep back the others."""
+    failed: Exception | None = None
+    for job_id in job_ids:
+        try:
+            pipeline.advance(job_id)
+        except Exception as error:
+            log.exception("job %s could not be advanced", job_id)
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 @shared_task(ignore_result=True)
