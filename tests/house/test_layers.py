@@ -75,7 +75,7 @@ def upward(found: Iterable[type[models.Model]]) -> list[str]:
         for field in model._meta.get_fields(include_hidden=True):
             if field.auto_created or not field.is_relation or field.related_model is None:
                 continue
-            there = field.related_model._meta.app_label  # type: ignore[union-attr]
+            there = field.related_model._meta.app_label
             fits = there in DJANGOS_OWN if there not in ORDER else here in DJANGOS_OWN or ORDER[there] <= ORDER[here]
             if not fits:
                 wrong.append(f"{model._meta.label}.{field.name} -> {there}")

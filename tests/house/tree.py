@@ -49,7 +49,12 @@ def modules(*apps: str) -> Iterator[tuple[Path, ast.Module]]:
     """Every Python module of the apps, without migrations."""
     for path in tracked():
         if path.suffix == ".py" and path.parts[0] in (apps or APPS) and "migrations" not in path.parts:
-            yield path, ast.parse((ROOT / path).read_text(encoding="utf-8"), filename=str(path))
+            yield path, _parsed(path)
+
+
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"), filename=str(path))
 
 
 def dotted(path: Path) -> str:

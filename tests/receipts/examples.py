@@ -22,6 +22,7 @@ BO = Ed25519Signer(hashlib.sha256(b"Bo, provider").digest())
 HUB = Ed25519Signer(hashlib.sha256(b"hub").digest())
 ROOT = Ed25519Signer(hashlib.sha256(b"root").digest())
 ATTESTER = Secp256k1Signer(hashlib.sha256(b"attester").digest())
+SENDER = Secp256k1Signer(hashlib.sha256(b"sender").digest())
 PAYOUT = "0x" + "b0" * 20
 TOKEN, MINTER = "0x" + "70" * 20, "0x" + "71" * 20
 JOB = "job_01kax3m8q2v7n4w9s5t6r1z0y8"
@@ -145,7 +146,7 @@ ATTESTATION: Signature = sign_authorization(
 ROTATION = encode(
     {"v": 1, "type": "KeyAct", "act": "added", "role": "provider", "key_id": BO.key_id, "from_leaf": 0, "at": moment(1)}
 ).decode()
-PUBLIC_JOB = "job-" + b64url(salt("pseudonym"))
+PUBLIC_USAGE = f"usage:{USAGE_HASH}"
 
 # The job's own chain, in the order of the line; each links to the one before.
 CHAIN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -232,7 +233,7 @@ OTHER_ENDS: list[tuple[str, dict[str, Any]]] = [
 OTHERS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     (
         "UsageAttested",
-        PUBLIC_JOB,
+        PUBLIC_USAGE,
         {
             "receipt_hash": USAGE_HASH,
             "provider": PAYOUT,
@@ -251,7 +252,7 @@ OTHERS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ),
     (
         "TokensMinted",
-        PUBLIC_JOB,
+        PUBLIC_USAGE,
         {
             "receipt_hash": USAGE_HASH,
             "provider": PAYOUT,
@@ -263,7 +264,7 @@ OTHERS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
             "block_number": 42,
             "block_hash": BLOCK_HASH,
         },
-        {},
+        {"actor": f"sender:{SENDER.key_id}"},
     ),
     ("ReceiptErased", "erasures", {"erased": JOB_NID, "reason": "law"}, {}),
     (

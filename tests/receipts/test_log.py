@@ -32,7 +32,7 @@ from receipts.log import (
     sequence,
     turn,
 )
-from receipts.merkle import check_consistency, check_inclusion, consistency_proof, leaf_hash
+from receipts.merkle import Frontier, check_consistency, check_inclusion, consistency_proof, leaf_hash
 from receipts.models import Bundle, Checkpoint, LogHead, Pending, Receipt, Tenant
 from receipts.tiles import WIDTH, Tile, decode_bundle, parse_tile_path, reader, tiles_between
 from tests.receipts.test_merkle import plain_root, reading
@@ -442,7 +442,7 @@ def as_a_restore_would() -> Iterator[Any]:
 def restore(size: int) -> None:
     """Put the database back to how it was at `size` leaves; the published files stay."""
     hashes = leaves()[:size]
-    frontier = log.Frontier()
+    frontier = Frontier()
     for item in hashes:
         frontier.append(item)
     with as_a_restore_would() as cursor:
