@@ -2,6 +2,7 @@
 //
 //   npm ci && node compile.mjs --root ../..          write receipts/contracts/*.json and minting/contracts/*.json
 //   node compile.mjs --root ../.. --out DIR          write them under DIR instead (the test compares)
+//   node compile.mjs --only CommitRegister           one contract alone
 //
 // The settings make the bytes the same on every machine: no metadata hash, no CBOR tail, one pinned compiler.
 
@@ -28,13 +29,14 @@ const SETTINGS = {
 };
 
 const { values: options } = parseArgs({
-  options: { root: { type: "string", default: "../.." }, out: { type: "string" } },
+  options: { root: { type: "string", default: "../.." }, out: { type: "string" }, only: { type: "string" } },
 });
+const wanted = CONTRACTS.filter((path) => !options.only || path.endsWith(`/${options.only}.sol`));
 const root = resolve(options.root);
 const out = resolve(options.out ?? options.root);
 
 const sources = Object.fromEntries(
-  CONTRACTS.map((path) => [path, { content: readFileSync(join(root, path), "utf8") }]),
+  wanted.map((path) => [path, { content: readFileSync(join(root, path), "utf8") }]),
 );
 const input = {
   language: "Solidity",
@@ -56,7 +58,7 @@ for (const complaint of complaints) console.error(complaint.formattedMessage);
 if (complaints.length > 0) process.exit(1); // a warning is a complaint too
 
 const pinned = require("./package.json").devDependencies;
-for (const path of CONTRACTS) {
+for (const path of wanted) {
   const name = path.split("/").at(-1).replace(".sol", "");
   const compiled = output.contracts[path][name];
   const artifact = {

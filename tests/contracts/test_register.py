@@ -69,4 +69,3 @@ def test_the_register_keeps_no_storage(register: Deployed, bench: Bench) -> None
     assert bench.node.ask("eth_getStorageAt", register.address, "0x0", "latest") == "0x" + "00" * 32
     assert [item["type"] for item in register.artifact.abi] == ["event", "function"]
     assert register.gas == DEPLOY_GAS
-

@@ -427,7 +427,7 @@ def test_nonces_that_a_stranger_used_are_skipped(house: House) -> None:
     assert wish.nonce == 5
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_lossy_network_and_a_reorg_lose_nothing_and_send_nothing_twice(house: House, seed: int) -> None:
     wishes = house.wish(30)
     faults = Faults(drop_before=0.15, drop_after=0.2, null_receipt=0.2, busy=0.05, seed=seed)
