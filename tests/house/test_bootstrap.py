@@ -192,7 +192,8 @@ class TestPip:
             folder.mkdir()
         (whole / "RECORD").touch()
         (half / "METADATA").touch()
-        bootstrap.forget_half_installed()
+        with pytest.raises(SetUpFailed):
+            bootstrap.pip("install", "--no-index", "no-such-package")
         assert whole.exists()
         assert not half.exists()
         assert not moved.exists()
