@@ -448,3 +448,23 @@ def test_a_time_without_a_zone_is_refused() -> None:
 def test_a_time_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(NotCanonical):
         read_utc(text)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(st.characters(max_codepoint=127)),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(max_codepoint=200), max_size=4), inner),
+        max_leaves=30,
+    )
+)
+def test_the_quick_way_writes_the_bytes_of_the_slow_one(value: Any) -> None:
+    try:
+        written = encode(value)
+    except NotCanonical:
+        return
+    assert written == rfc8785.dumps(value)
+
+
+def test_every_ascii_character_is_written_as_rfc_8785_has_it() -> None:
+    text = "".join(map(chr, range(128)))
+    assert encode({text: text}) == rfc8785.dumps({text: text})
