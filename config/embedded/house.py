@@ -245,11 +245,8 @@ def _manage(data_dir: Path, env: dict[str, str], *words: str, say: Say | None = 
 
 
 def _environment(data_dir: Path, env: dict[str, str]) -> dict[str, str]:
-    return (
-        process.environment()
-        | env
-        | {"TALLYSTICK_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "config.settings", "PYTHONUNBUFFERED": "1"}
-    )
+    ours = {"TALLYSTICK_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "config.settings", "PYTHONUNBUFFERED": "1"}
+    return process.environment() | env | ours
 
 
 # --- our own processes ----------------------------------------------------------------------------
@@ -267,16 +264,8 @@ def _own_programs(data_dir: Path, env: dict[str, str], *, queue: str) -> list[Pr
             name="web",
             argv=(
                 *(str(BIN / "gunicorn"), "config.wsgi", "-w", "2", "-k", "gthread", "--threads", "8"),
-                *(
-                    "-b",
-                    env["WEB_BIND"],
-                    "--preload",
-                    "--no-control-socket",
-                    "--graceful-timeout",
-                    "5",
-                    "--access-logfile",
-                    "-",
-                ),
+                *("-b", env["WEB_BIND"], "--preload", "--graceful-timeout", "5"),
+                *("--no-control-socket", "--access-logfile", "-"),
             ),
             env=environment | {"DATABASE_POOL": "true"},
             cwd=PROJECT,
@@ -303,7 +292,7 @@ def _own_programs(data_dir: Path, env: dict[str, str], *, queue: str) -> list[Pr
         Program(
             name="gpu",
             argv=(*worker, "-Q", queue, "--pool", "solo", "-n", f"{queue}@house"),
-            env={"OMP_NUM_THREADS": threads, "TALLYSTICK_PROVIDER": queue.removeprefix("provider-")} | environment,
+            env={"OMP_NUM_THREADS": threads} | environment | {"TALLYSTICK_PROVIDER": queue.removeprefix("provider-")},
             cwd=PROJECT,
             ready=lambda: True,
             stop_seconds=15,

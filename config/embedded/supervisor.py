@@ -37,8 +37,10 @@ class Stopping:
         self._gently = False
 
     def __enter__(self) -> "Stopping":
-        for number in (Signals.SIGINT, Signals.SIGTERM, Signals.SIGHUP):
+        for number in (Signals.SIGINT, Signals.SIGTERM):
             signal.signal(number, self._told)
+        if signal.getsignal(Signals.SIGHUP) is not signal.SIG_IGN:  # under nohup it stays ignored
+            signal.signal(Signals.SIGHUP, self._told)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
