@@ -122,7 +122,7 @@ def submit(
             "salts": salts,
             "promise": promise,
         }
-        Job.objects.create(
+        Job.objects.add(
             job_id=job_id,
             tenant=tenant,
             nid=receipt.nid,

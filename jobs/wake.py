@@ -18,7 +18,7 @@ from django.utils.module_loading import import_string
 
 log = logging.getLogger(__name__)
 Wake = tuple[str, str, str]  # task, queue, argument; without one it is empty
-PAUSE_SECONDS: Final = 0.01  # what comes within it goes together
+PAUSE_SECONDS: Final = 0.05  # what comes within it after a message goes together in the next one
 _AT_ONCE: Final = 200
 _SILENT_SECONDS: Final = 10.0
 _silent_until = 0.0

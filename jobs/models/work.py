@@ -1,6 +1,9 @@
 """Jobs and the attempts at them. A row is the message: PostgreSQL is the queue of record."""
 
-from django.db import models
+from functools import cache
+from typing import Any
+
+from django.db import connection, models
 from django.db.models import Q
 
 from jobs.models.providers import Provider
@@ -46,6 +49,25 @@ class JobQuerySet(models.QuerySet["Job"]):
     def unminted(self) -> "JobQuerySet":
         """Completed jobs whose tokens are not on the chain yet."""
         return self.filter(state=JobState.COMPLETED).exclude(evidence=EvidenceState.COMPLETE)
+
+    def add(self, **facts: Any) -> "Job":
+        """Write a new job's row as `create` does, without building the statement anew: that costs more than the row."""
+        job = Job(**facts)
+        fields, statement = _insert()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                statement, [field.get_db_prep_save(field.pre_save(job, add=True), connection) for field in fields]
+            )
+        job._state.adding, job._state.db = False, connection.alias
+        return job
+
+
+@cache
+def _insert() -> tuple[list["models.Field[Any, Any]"], str]:
+    fields = list(Job._meta.concrete_fields)
+    columns = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
+    table = connection.ops.quote_name(Job._meta.db_table)
+    return fields, f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(fields))})"  # noqa: S608  our names
 
 
 class Job(models.Model):
