@@ -14,7 +14,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpRe
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from jobs import desk
@@ -39,7 +39,7 @@ from receipts.console import (
 )
 from receipts.models import Receipt, TransactionHash
 from receipts.pages import job_page
-from receipts.templatetags.console import ago, badge, copyable, moment, span, tokens
+from receipts.templatetags.console import ago, badge, copyable, moment, pretty, span, tokens
 
 if TYPE_CHECKING:
     from django.contrib.auth.admin import UserAdmin
@@ -303,9 +303,40 @@ class AttemptAdmin(EvidenceAdmin):
     def leased(self, row: Attempt) -> SafeString:
         return moment(row.leased_at)
 
+    @admin.display(description="Price")
+    def charged(self, row: Attempt) -> SafeString:
+        return format_html("{} a {}", tokens(row.price), row.unit_type)
+
+    @admin.display(description="Started")
+    def started(self, row: Attempt) -> SafeString:
+        return moment(row.started_at)
+
+    @admin.display(description="Last heartbeat")
+    def heartbeat(self, row: Attempt) -> SafeString:
+        return moment(row.heartbeat_at)
+
+    @admin.display(description="Finished")
+    def finished(self, row: Attempt) -> SafeString:
+        return moment(row.finished_at)
+
+    @admin.display(description="What the provider signed", empty_value="nothing yet")
+    def said(self, row: Attempt) -> SafeString | None:
+        """Show the claims as they were signed, with their signatures behind them."""
+        if not row.completion:
+            return None
+        return format_html_join(
+            "",
+            '<p>{}</p><pre class="ts-raw">{}</pre>',
+            ((name, _as_text(told)) for name, told in row.completion.items()),
+        )
+
     @admin.display(description="Ran for")
     def took(self, row: Attempt) -> SafeString | str:
         return span(row.finished_at - row.started_at if row.started_at and row.finished_at else None)
+
+
+def _as_text(told: Any) -> str:
+    return told if isinstance(told, str) else pretty(told)
 
 
 # --- what operators may change -------------------------------------------------------------------

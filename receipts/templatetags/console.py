@@ -151,7 +151,7 @@ def ago(value: dt.datetime | None) -> SafeString:
     """Show how long ago something was, in its largest unit."""
     if value is None:
         return _DASH
-    passed = timezone.now() - value
+    passed = dt.timedelta(seconds=max(1, round((timezone.now() - value).total_seconds())))
     return format_html(
         '<time datetime="{0}" title="{0}">{1} ago</time>',
         value.astimezone(dt.UTC).isoformat(timespec="seconds"),
@@ -168,7 +168,7 @@ def span(value: dt.timedelta | None) -> str | SafeString:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s" if seconds % 1 else f"{seconds:.0f} s"
     if seconds < 3600:
         return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
     if seconds < 86_400:

@@ -112,3 +112,11 @@ def test_an_operator_adds_an_auditor_and_changes_no_superuser(as_operator: Clien
     url = reverse("admin:jobs_user_change", args=[above.pk])
     assert as_operator.post(url, {"username": "admin", "role": "client"}).status_code == 403
     assert as_operator.post(reverse("admin:auth_user_password_change", args=[above.pk]), {}).status_code == 403
+
+
+def test_the_console_allows_what_it_needs_and_nothing_from_elsewhere(as_auditor: Client, done: str) -> None:
+    for path in ("/admin/", "/admin/login/", f"/admin/jobs/job/{done}/change/"):
+        policy = dict(part.split(" ", 1) for part in as_auditor.get(path)["Content-Security-Policy"].split("; "))
+        assert policy["script-src"] == "'self' 'unsafe-eval'", path
+        assert policy["default-src"] == "'self'"
+        assert policy["frame-ancestors"] == "'none'"
