@@ -279,8 +279,8 @@ class AttemptAdmin(EvidenceAdmin):
     search_fields = ("job",)
     search_help_text = "A whole job id"
     fields = (
-        "fencing_number", "job_id_", "number", "standing", "provider", "worker", "price", "unit_type",
-        "leased", "lease_until", "started_at", "heartbeat_at", "finished_at", "completion",
+        "fencing_number", "job_id_", "number", "standing", "provider", "worker", "charged", "leased", "started",
+        "heartbeat", "finished", "said",
     )  # fmt: skip
     readonly_fields = fields
 
