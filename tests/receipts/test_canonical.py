@@ -268,6 +268,11 @@ def test_bytes_that_two_readers_could_read_in_two_ways_are_refused(data: bytes) 
     assert str(refusal.value).isprintable()
 
 
+def test_a_byte_order_mark_is_named() -> None:
+    with pytest.raises(NotCanonical, match="byte order mark"):
+        decode(b"\xef\xbb\xbf{}")
+
+
 def test_the_table_of_attacks_is_long_enough() -> None:
     assert len(ATTACKS) >= 100
 

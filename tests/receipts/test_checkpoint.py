@@ -204,6 +204,12 @@ def test_what_is_no_note_is_refused(data: str) -> None:
         open_checkpoint(data, VKEY)
 
 
+@pytest.mark.parametrize("character", ["\x00", "\t", "\r", "\x1b", "\x1f"])
+def test_a_note_with_a_control_character_is_refused_though_it_is_signed(character: str) -> None:
+    with pytest.raises(NoteBroken, match="control characters"):
+        parse_note(signed(f"a{character}b\n"))
+
+
 ROOT = base64.b64encode(bytes(32)).decode()
 NOT_CHECKPOINTS = {
     "no lines": "",

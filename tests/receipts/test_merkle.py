@@ -217,6 +217,22 @@ def test_a_proof_with_a_hash_too_many_too_few_or_changed_is_broken(size: int, da
             check_inclusion(leaves[index], index, size, attempt, root)
 
 
+def test_a_proof_leads_to_no_root_at_all_when_it_is_too_long_or_too_short() -> None:
+    """The length is judged before any root is compared: index and size alone decide it."""
+    leaves = made(11)
+    for index in range(11):
+        proof = inclusion_proof(reading(leaves), index, 11)
+        with pytest.raises(ProofBroken, match="longer than the tree is high"):
+            root_from_inclusion(leaves[index], index, 11, [*proof, bytes(32)])
+        with pytest.raises(ProofBroken, match="shorter than the tree is high"):
+            root_from_inclusion(leaves[index], index, 11, proof[:-1])
+    longer = [*consistency_proof(reading(leaves), 6, 11), bytes(32)]
+    with pytest.raises(ProofBroken, match="longer than the tree is high"):
+        check_consistency(6, root_of(leaves[:6]), 11, root_of(leaves), longer)
+    with pytest.raises(ProofBroken, match="shorter than the tree is high"):
+        check_consistency(6, root_of(leaves[:6]), 11, root_of(leaves), longer[:-2])
+
+
 def test_an_inner_node_can_not_pass_for_a_leaf() -> None:
     """The second-preimage attack that the two prefixes of RFC 6962 prevent."""
     inner = NODES[1][0]
