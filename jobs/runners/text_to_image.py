@@ -254,7 +254,8 @@ def fetched(reference: str) -> Path:
 
     Raises: ModelUnusable.
     """
-    if Path(reference).is_dir():
+    # An empty path would be the current folder.
+    if reference and Path(reference).is_dir():
         return Path(reference)
     if reference.startswith((".", "/", "~")) or reference.count("/") != 1:
         raise ModelUnusable(reference, "is neither a folder nor a hub id (owner/name)")

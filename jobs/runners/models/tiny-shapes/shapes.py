@@ -52,26 +52,30 @@ CAPTIONS = (
     "{shape}, {colour}",
 )
 
+# Of each shape with corners: how far it is turned, and how far each corner reaches, clockwise.
+CORNERS: dict[str, tuple[float, tuple[float, ...]]] = {
+    "square": (math.pi / 4, (1.0,) * 4),
+    "triangle": (0.0, (1.0,) * 3),
+    "star": (0.0, (1.0, 0.42) * 5),
+}
+
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 
 def outline(shape: str, x: float, y: float, radius: float) -> list[tuple[float, float]]:
-    """List the corners of a square, triangle or star around (x, y), clockwise from the top."""
-    if shape == "square":
-        half = radius * 0.86
-        return [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
-    if shape == "triangle":
-        points, radii = 3, (radius,)
-    elif shape == "star":
-        points, radii = 5, (radius, radius * 0.42)
-    else:
-        raise ValueError(f"no outline for {shape!r}; the shapes are {', '.join(SHAPES)}")
-    count = points * len(radii)
-    angles = [2 * math.pi * i / count - math.pi / 2 for i in range(count)]
+    """List the corners of a square, triangle or star whose tips lie `radius` from (x, y).
+
+    So a square is clearly smaller than the circle of its radius, on average too. Were they of one size, only the
+    corners would tell them apart, and the text encoder would long take both words for one.
+    """
+    if shape not in CORNERS:
+        raise ValueError(f"no corners for {shape!r}; only for {', '.join(CORNERS)}")
+    turn, reaches = CORNERS[shape]
+    angles = [2 * math.pi * i / len(reaches) - math.pi / 2 + turn for i in range(len(reaches))]
     return [
-        (x + radii[i % len(radii)] * math.cos(angle), y + radii[i % len(radii)] * math.sin(angle))
-        for i, angle in enumerate(angles)
+        (x + radius * reach * math.cos(angle), y + radius * reach * math.sin(angle))
+        for angle, reach in zip(angles, reaches, strict=True)
     ]
 
 
@@ -142,7 +146,7 @@ def nearest_colour(pixels: Pixels, mask: Mask) -> str:
 
 
 def best_shape(mask: Mask) -> str:
-    """Name the shape whose drawing, stretched to the mask's bounding box, overlaps it best (intersection over union)."""
+    """Name the shape whose drawing, stretched to the mask's bounding box, overlaps it best (shared over joint area)."""
     seen = crop(mask)
 
     def overlap(shape: str) -> float:

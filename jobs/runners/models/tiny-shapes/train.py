@@ -1,10 +1,10 @@
 """Train tiny-shapes from nothing: a text-conditional latent diffusion model of 64 px drawings.
 
-    python train.py --out .                    about half an hour on two CPU cores
+    python train.py --out .                    under an hour on two CPU cores
     python train.py --out . --judge-only       judge what lies there: 24 prompts, 4 seeds each
 
 Four stages, each kept under --work, so that a killed run goes on where it was:
-1. tokenizer: a byte-pair encoding of 200 tokens in CLIP's form, learnt from the captions
+1. tokenizer: a byte-pair encoding of 200 tokens in CLIP's form, counted from the captions
 2. autoencoder: picture <-> 4 x 16 x 16 latents; ends only when its reconstructions are judged right, all of them
 3. text encoder and U-Net together: v-prediction, zero terminal SNR, one caption in ten left empty (for guidance)
 4. pipeline: a stock StableDiffusionPipeline in safetensors, half precision, judged before it is called done
@@ -13,7 +13,6 @@ Four stages, each kept under --work, so that a killed run goes on where it was:
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
 import sys
@@ -21,16 +20,17 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from shapes import CAPTIONS, COLOURS, PROMPTS, SHAPES, SIZE, draw_jittered, judge
+from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 VOCABULARY = 200
@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--vae-steps", type=int, default=1000)
     parser.add_argument("--vae-polish", type=int, default=400, help="steps of each further round at a lower rate")
-    parser.add_argument("--unet-steps", type=int, default=1600)
+    parser.add_argument("--unet-steps", type=int, default=2300)
     parser.add_argument("--minutes", type=float, default=35, help="give up on a stage that outlasts this")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--judge-only", action="store_true")
@@ -79,7 +79,7 @@ def main() -> int:
         arguments.unet_steps,
         arguments.minutes,
     )
-    tokenizer = make_tokenizer(plan.work / "tokenizer")
+    tokenizer = make_tokenizer()
     vae = train_autoencoder(plan)
     text_encoder, unet = train_denoiser(plan, tokenizer, vae)
     save_pipeline(plan.out, tokenizer, vae, text_encoder, unet)
@@ -89,17 +89,13 @@ def main() -> int:
 # -- tokenizer -----------------------------------------------------------------------------------------------------
 
 
-def make_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Learn byte pairs from the captions and write them in CLIP's form (vocab.json, merges.txt)."""
+def make_tokenizer() -> CLIPTokenizer:
+    """Learn byte pairs from the captions, in CLIP's form: lower case, `</w>` ends a word, what is unknown is END."""
     alphabet = [*"abcdefghijklmnopqrstuvwxyz0123456789", *".,!?'-"]
     vocabulary = [START, END, *alphabet, *(letter + "</w>" for letter in alphabet)]
     merges = learn_merges(caption_words(), room=VOCABULARY - len(vocabulary))
     vocabulary += [left + right for left, right in merges]
-    folder.mkdir(parents=True, exist_ok=True)
     ids = {token: index for index, token in enumerate(vocabulary)}
-    (folder / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False) + "\n")
-    lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
     tokenizer = CLIPTokenizer(
         vocab=ids,
         merges=merges,
@@ -126,7 +122,7 @@ def learn_merges(words: Counter[str], *, room: int) -> list[tuple[str, str]]:
     while len(merges) < room:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, parts in spelt.items():
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in pairwise(parts):
                 pairs[pair] += words[word]
         if not pairs:
             break
@@ -224,8 +220,10 @@ def autoencoder_loss(vae: AutoencoderKL, x: torch.Tensor) -> torch.Tensor:
     """Weigh the error of pixels and, more, of 8 x 8 patches (where a colour cast shows)."""
     posterior = vae.encode(x).latent_dist
     y = vae.decode(posterior.sample()).sample
-    pooled = F.mse_loss(F.avg_pool2d(y, 8), F.avg_pool2d(x, 8))
-    loss: torch.Tensor = F.l1_loss(y, x) + 2 * F.mse_loss(y, x) + 4 * pooled + 1e-5 * posterior.kl().mean()
+    pooled = functional.mse_loss(functional.avg_pool2d(y, 8), functional.avg_pool2d(x, 8))
+    loss: torch.Tensor = (
+        functional.l1_loss(y, x) + 2 * functional.mse_loss(y, x) + 4 * pooled + 1e-5 * posterior.kl().mean()
+    )
     return loss
 
 
@@ -238,7 +236,7 @@ def judge_reconstructions(vae: AutoencoderKL) -> tuple[int, float]:
         wanted = [(colour, shape) for colour in COLOURS for shape in SHAPES]
         x = to_tensor([draw_jittered(shape, COLOURS[colour], rng) for colour, shape in wanted])
         y = vae.decode(vae.encode(x).latent_dist.mode()).sample
-        error += F.mse_loss(y.clamp(-1, 1), x).item() / len(SEEDS)
+        error += functional.mse_loss(y.clamp(-1, 1), x).item() / len(SEEDS)
         right += sum(judge(picture) == want for picture, want in zip(to_pictures(y), wanted, strict=True))
     return right, 10 * math.log10(4 / error)
 
@@ -285,7 +283,7 @@ def new_denoiser() -> tuple[CLIPTextModel, UNet2DConditionModel]:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """Build the noise schedule; zero terminal SNR, because these pictures are mostly light and start from pure noise."""
+    """Build the noise schedule; zero terminal SNR, because these pictures are mostly light and start as pure noise."""
     return DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
@@ -379,7 +377,7 @@ def denoiser_loss(model: Denoiser, scheduler: DDIMScheduler, clean: torch.Tensor
     t = torch.randint(scheduler.config.num_train_timesteps, (len(clean),))
     noisy = scheduler.add_noise(clean, noise, t)
     text = model.text_encoder(ids)[0]
-    return F.mse_loss(model.unet(noisy, t, text).sample, scheduler.get_velocity(clean, noise, t))
+    return functional.mse_loss(model.unet(noisy, t, text).sample, scheduler.get_velocity(clean, noise, t))
 
 
 @torch.no_grad()
@@ -408,18 +406,15 @@ def save_pipeline(
     )
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True)
-    for folder in out.rglob("config.json"):
-        settings = json.loads(folder.read_text())
-        # The folder it was once loaded from says something about the machine it was trained on, and nothing about it.
-        settings.pop("_name_or_path", None)
-        folder.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    for path in out.rglob("*.safetensors"):
+        path.chmod(0o644)
     say(f"pipeline: written to {out}")
 
 
 @torch.no_grad()
 def judge_pipeline(folder: Path) -> list[tuple[str, int, str, str]]:
     """Draw all 24 prompts with four seeds each, by the pipeline as it is stored; list prompt, seed and what is seen."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     verdicts = []
     started = time.monotonic()
