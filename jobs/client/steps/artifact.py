@@ -63,7 +63,7 @@ def credential(case: Case) -> str:
             found=f"{found.state}: {', '.join(found.failures) or 'no reason given'}",
         )
     require_equal("artifact credential label", found.label, issued.data["manifest_label"], "is another manifest")
-    _require_assertion(found.assertion, _assertion(case, issued))
+    require_assertion(found.assertion, _assertion(case, issued))
     return f"Trusted, signed by {found.issuer}, names this job and its receipts"
 
 
@@ -146,7 +146,8 @@ def _assertion(case: Case, issued: Read) -> dict[str, Any]:
     }
 
 
-def _require_assertion(found: Mapping[str, Any] | None, expected: dict[str, Any]) -> None:
+def require_assertion(found: Mapping[str, Any] | None, expected: Mapping[str, Any]) -> None:
+    """Insist that a credential's own assertion says exactly what is expected. Raises: Broken."""
     if found is None:
         raise Broken("artifact credential", "says nothing about a job (no org.tallystick.job)")
     for name, value in expected.items():

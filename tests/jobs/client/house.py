@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,9 @@ class House:
     anchor_changes: Mapping[str, Any] = field(default_factory=dict)
     mint_changes: Mapping[str, Any] = field(default_factory=dict)
     shown_anchor: Mapping[str, Any] = field(default_factory=dict)
+    credential_changes: Mapping[str, Any] = field(default_factory=dict)  # what the credential says wrongly
+    logged_backwards: bool = False
+    after: dict[str, Callable[["Teller"], None]] = field(default_factory=dict)  # event type -> what else is told then
 
     # --- what the house publishes ----------------------------------------------------------------
 
@@ -182,7 +185,9 @@ class Story:
 
 
 @dataclass
-class _Teller:
+class Teller:
+    """Tells the story, receipt by receipt."""
+
     house: House
     bodies: list[bytes] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
@@ -234,6 +239,8 @@ class _Teller:
         self.types.append(type_)
         self.heads[thread] = (seq + 1, name)
         self.job_nid = self.job_nid or name
+        if tells := self.house.after.get(type_):
+            tells(self)
         return name
 
     def at(self, later_ms: int = 0) -> str:
@@ -246,7 +253,7 @@ class _Teller:
 
 def tell(house: House) -> Story:
     """Tell the whole story, from request to mint."""
-    keys, say = house.keys, _Teller(house)
+    keys, say = house.keys, Teller(house)
     hub, bo = f"hub:{keys.hub.key_id}", f"provider:{keys.provider.key_id}"
     salts = {name: seed(f"salt {name}")[:16] for name in INPUTS}
     digests = {name: field_digest(name, value, salts[name]) for name, value in INPUTS.items()}
@@ -306,21 +313,24 @@ def tell(house: House) -> Story:
     signed_file = sign_picture(
         house,
         unsigned,
-        CredentialFacts(
-            job_id=JOB_ID,
-            job_nid=job_nid,
-            completed_nid=completed_nid,
-            unsigned_sha256=output["sha256"],  # type: ignore[arg-type]
-            kind="text-to-image",
-            model="tiny-shapes",
-            model_digest="7" * 64,
-            provider=keys.provider.key_id,
-            origin=house.origin,  # type: ignore[arg-type]
-            hub=ORIGIN,
-            software="diffusers",
-            software_version="0.42.1",
-            prompt_digests={"prompt": digests["prompt"]},
-            meter=meter,
+        replace(
+            CredentialFacts(
+                job_id=JOB_ID,
+                job_nid=job_nid,
+                completed_nid=completed_nid,
+                unsigned_sha256=output["sha256"],  # type: ignore[arg-type]
+                kind="text-to-image",
+                model="tiny-shapes",
+                model_digest="7" * 64,
+                provider=keys.provider.key_id,
+                origin=house.origin,  # type: ignore[arg-type]
+                hub=ORIGIN,
+                software="diffusers",
+                software_version="0.42.1",
+                prompt_digests={"prompt": digests["prompt"]},
+                meter=meter,
+            ),
+            **house.credential_changes,
         ),
     )
     issued = {
@@ -386,6 +396,9 @@ def tell(house: House) -> Story:
     say.add("UsageAttested", f"attester:{keys.attester.key_id}", attested, attempt=0, subject=f"usage:{hash_}")
 
     # mint
+    changes = dict(house.mint_changes)
+    paid = replace(authorization, **changes.pop("authorization", {}))
+    signatures = changes.pop("signatures", [(attestation["key_id"], unb64url(attestation["sig"]))])
     call: dict[str, Any] = {
         "chain_id": CHAIN_ID,
         "nonce": 3,
@@ -394,9 +407,9 @@ def tell(house: House) -> Story:
         "gas_limit": 200_000,
         "to": MINTER,
         "value": 0,
-        "data": encode_mint(authorization, [(attestation["key_id"], unb64url(attestation["sig"]))]),
+        "data": encode_mint(paid, signatures),
     }
-    mint = sign_transaction(keys.sender, **(call | dict(house.mint_changes)))
+    mint = sign_transaction(keys.sender, **(call | changes))
     minted = {
         "receipt_hash": hash_,
         "provider": "0x" + "b0" * 20,
@@ -457,13 +470,14 @@ def sign_picture(house: House, unsigned: bytes, facts: CredentialFacts) -> Signe
     )
 
 
-def _log_and_anchor(house: House, say: _Teller, job_nid: str, promise: dict[str, Any], mint: bytes) -> Tally:
+def _log_and_anchor(house: House, say: Teller, job_nid: str, promise: dict[str, Any], mint: bytes) -> Tally:
     """Put the receipts among other people's, sign the log, anchor it."""
     entries = [encode({"eventType": "JobSubmitted", "nid": nid(seed(f"other {n}")), "v": 1}) for n in range(40)]
-    places: list[int] = []
     leaves: list[bytes] = [leaf_hash(entry) for entry in entries[: house.strangers_before]]
-    for n, (raw, type_) in enumerate(zip(say.bodies, say.types, strict=True)):
-        places.append(len(leaves))
+    places: dict[int, int] = {}
+    told_in = list(enumerate(zip(say.bodies, say.types, strict=True)))
+    for n, (raw, type_) in reversed(told_in) if house.logged_backwards else told_in:
+        places[n] = len(leaves)
         leaves.append(leaf_hash(encode({"eventType": type_, "nid": nid(raw), "v": 1})))
         leaves += [leaf_hash(entry) for entry in entries[20 + n : 20 + n + n % 3]]
     stated = Checkpoint(ORIGIN, len(leaves), root_of(leaves))
@@ -489,8 +503,8 @@ def _log_and_anchor(house: House, say: _Teller, job_nid: str, promise: dict[str,
         job_id=JOB_ID,
         job_nid=job_nid,
         receipts=tuple(
-            LoggedReceipt(raw, place, tuple(inclusion_proof(_reader(leaves), place, len(leaves))))
-            for raw, place in zip(say.bodies, places, strict=True)
+            LoggedReceipt(raw, places[n], tuple(inclusion_proof(_reader(leaves), places[n], len(leaves))))
+            for n, raw in enumerate(say.bodies)
         ),
         checkpoint=note,
         promise=Promise(promise["claim"], signature),

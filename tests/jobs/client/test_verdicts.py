@@ -2,17 +2,22 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.claims import FAILED
+from jobs.client.steps.artifact import require_assertion
 from jobs.client.tally_format import LoggedReceipt, Tally, write_tally
 from jobs.client.trust import Trust, add_own, trust_of
-from jobs.client.verdicts import Word
+from jobs.client.verdicts import Broken, Word
 from jobs.client.verify import EXIT_BROKEN, EXIT_HOLDS, EXIT_NEWER, EXIT_UNKNOWN, STEPS, Report, verify, verify_tally
 from receipts.canonical import encode
-from tests.jobs.client.house import REQUIRED, House, Keys
+from receipts.checkpoint import Checkpoint, sign_note
+from receipts.committers.erc7053 import encode_commit
+from tests.jobs.client.house import JOB_ID, ORIGIN, REQUIRED, House, Keys, Teller
 
 Lie = Callable[[dict[str, Any]], None]
 
@@ -46,12 +51,26 @@ def told(house: House, trust: Trust, *, about: str = "artifact") -> Report:
     return verify_tally(house.file, trust, artifact=artifact)
 
 
+def drops(*path: str) -> Lie:
+    """Leave one field out."""
+
+    def lie(value: dict[str, Any]) -> None:
+        place = value
+        for step in path[:-1]:
+            place = place[step]
+        del place[path[-1]]
+
+    return lie
+
+
 LATER = "2026-11-21T07:59:00.000Z"
 # What the hub says wrongly -> the one claim that finds it, and a part of the field that it names.
 HUB_LIES: list[tuple[str, Lie, str, str]] = [
     ("JobSubmitted", sets("data", "model", to="another-model"), "request-signed", "data.model"),
     ("JobSubmitted", sets("data", "max_price", to="9"), "request-signed", "data.max_price"),
     ("JobSubmitted", sets("actor", to="client:" + "A" * 43), "request-signed", "actor"),
+    ("JobSubmitted", drops("data", "sig"), "request-signed", "data.sig"),
+    ("JobSubmitted", drops("data", "claim"), "request-signed", "data.claim"),
     ("JobScheduled", sets("data", "provider", to="B" * 43), "work-signed", "data.claim"),
     ("JobScheduled", sets("data", "fencing", to=7), "receipts-chain", "data.fencing"),
     ("JobScheduled", sets("data", "price", to="5"), "usage", "data.claim price"),
@@ -67,8 +86,12 @@ HUB_LIES: list[tuple[str, Lie, str, str]] = [
     ("JobStarted", sets("occurredAt", to="2026-99-21T07:00:00.000Z"), "receipts-canonical", "occurredAt"),
     ("JobStarted", sets("jobId", to="job_0000000000000000000000000b"), "receipts-chain", "jobId"),
     ("JobStarted", sets("nid", to="bafkrei" + "a" * 52), "receipts-chain", "nid"),
+    ("JobStarted", sets("actor", to="provider:" + "B" * 43), "work-signed", "actor"),
+    ("JobStarted", sets("actor", to="hub:" + "B" * 43), "receipts-chain", "actor"),
     ("JobProgressUpdate", sets("data", "step", to=0), "work-signed", "data.step"),
     ("JobProgressUpdate", sets("idempotencyKey", to=lambda key: key[:-1] + "7"), "idempotency-keys", "idempotencyKey"),
+    ("JobProgressUpdate", sets("idempotencyKey", to=lambda key: key[:-1] + "x"), "idempotency-keys", "idempotencyKey"),
+    ("JobCompleted", sets("idempotencyKey", to=lambda key: key + "-2"), "idempotency-keys", "idempotencyKey"),
     ("JobCompleted", sets("data", "sig", "key_id", to="B" * 43), "work-signed", "data.claim"),
     ("JobCompleted", sets("occurredAt", to="2026-11-21T07:00:00.200Z"), "meter", "finished_at"),
     ("CredentialIssued", sets("data", "name", to="other.png"), "artifact", "data.name"),
@@ -94,6 +117,9 @@ HUB_LIES: list[tuple[str, Lie, str, str]] = [
     ("UsageAttested", sets("actor", to="attester:0x" + "c0" * 20), "attestation", "actor"),
     ("TokensMinted", sets("data", "amount", to="1"), "mint", "data.amount"),
     ("TokensMinted", sets("data", "provider", to="0x" + "c0" * 20), "mint", "data.provider"),
+    ("TokensMinted", sets("subject", to="usage:another"), "mint", "subject"),
+    ("TokensMinted", sets("idempotencyKey", to="x"), "idempotency-keys", "idempotencyKey"),
+    ("TokensMinted", sets("actor", to="provider:" + "B" * 43), "receipts-chain", "actor"),
     ("TokensMinted", sets("data", "token", to="0x" + "c0" * 20), "mint", "data.token"),
     ("TokensMinted", sets("data", "tx_hash", to="0x" + "0" * 64), "mint", "mint.raw"),
     ("TokensMinted", sets("occurredAt", to="2026-11-21T06:00:00.000Z"), "receipts-chain", "occurredAt"),
@@ -137,11 +163,13 @@ SIGNED_LIES: list[tuple[str, Lie, str, str]] = [
     ("UsageClaim", sets("amount", to="1"), "usage", "data.claim"),
 ]  # fmt: skip
 NOBODY = "0x" + "c0" * 20
+
 CHAIN_LIES: list[tuple[str, dict[str, Any], str, str]] = [
     ("anchor_changes", {"to": NOBODY}, "anchor", "anchor.raw to"),
     ("anchor_changes", {"chain_id": 1}, "anchor", "anchor.raw chain_id"),
     ("anchor_changes", {"value": 1}, "anchor", "anchor.raw value"),
     ("anchor_changes", {"data": b"\x01\x02\x03\x04"}, "anchor", "anchor.raw data"),
+    ("anchor_changes", {"data": encode_commit("another", "{}")}, "anchor", "anchor.raw assetCid"),
     ("shown_anchor", {"size": 1}, "anchor", "anchor.raw commitData.size"),
     ("shown_anchor", {"root": "A" * 44}, "anchor", "anchor.raw commitData.root"),
     ("shown_anchor", {"log": "bafkrei" + "a" * 52}, "anchor", "anchor.raw commitData.log"),
@@ -150,7 +178,23 @@ CHAIN_LIES: list[tuple[str, dict[str, Any], str, str]] = [
     ("mint_changes", {"to": NOBODY}, "mint", "mint.raw to"),
     ("mint_changes", {"chain_id": 1}, "mint", "mint.raw chain_id"),
     ("mint_changes", {"value": 1}, "mint", "mint.raw value"),
-    ("mint_changes", {"data": b"\x01\x02\x03\x04"}, "mint", "mint.raw data"),
+    ("mint_changes", {"data": b"\x01\x02\x03\x04" + bytes(256)}, "mint", "mint.raw data"),
+    ("mint_changes", {"authorization": {"provider": NOBODY}}, "mint", "mint.raw provider"),
+    ("mint_changes", {"authorization": {"units": 1}}, "mint", "mint.raw amount"),
+    ("mint_changes", {"authorization": {"receipt_hash": "0x" + "0" * 64}}, "mint", "mint.raw receipt_hash"),
+    ("mint_changes", {"authorization": {"deadline": 1}}, "mint", "mint.raw deadline"),
+    ("mint_changes", {"signatures": [(Keys().attester.key_id, bytes(65))]}, "mint", "mint.raw attesterSigs"),
+    ("mint_changes", {"signatures": []}, "mint", "mint.raw attesterSigs"),
+    ("credential_changes", {"job_id": "job_0000000000000000000000000b"}, "credential", "credential job_id"),
+    ("credential_changes", {"job_nid": "bafkrei" + "a" * 52}, "credential", "credential job_nid"),
+    ("credential_changes", {"completed_nid": "bafkrei" + "a" * 52}, "credential", "credential completed_nid"),
+    ("credential_changes", {"kind": "upscaling"}, "credential", "credential kind"),
+    ("credential_changes", {"model_digest": "0" * 64}, "credential", "credential model_digest"),
+    ("credential_changes", {"prompt_digests": {}}, "credential", "credential prompt_digests"),
+    ("credential_changes", {"provider": "B" * 43}, "credential", "credential provider"),
+    ("credential_changes", {"meter": {}}, "credential", "credential meter"),
+    ("credential_changes", {"origin": "reported"}, "credential", "credential origin"),
+    ("credential_changes", {"hub": "another.house/log"}, "credential", "credential hub"),
 ]  # fmt: skip
 
 
@@ -175,7 +219,126 @@ def test_what_is_sent_to_the_chain_wrongly_is_named(
     knob: str, change: dict[str, Any], claim: str, field: str, trust: Trust, folder: Path
 ) -> None:
     found = broken(told(changed(House(folder), knob, change), trust, about=claim))
-    assert found.keys() == {claim} and field in str(found[claim]), found
+    assert found.keys() <= {claim, "artifact"} and field in str(found[claim]), found
+
+
+@pytest.mark.parametrize(
+    ("role", "claims"),
+    [
+        ("log", {"checkpoint"}),
+        ("hub", {"promise", "receipts-chain"}),
+        ("provider", {"work-signed", "usage"}),
+        ("client", {"request-signed"}),
+        ("attester", {"attestation"}),
+        ("sender", {"anchor"}),
+    ],
+)
+def test_one_forged_key_breaks_what_it_signs(role: str, claims: set[str], trust: Trust, folder: Path) -> None:
+    keys = Keys()
+    setattr(keys, role, getattr(Keys("mallory"), role))
+    found = broken(told(House(folder, keys=keys), trust, about="keys"))
+    # The anchor names the log by its identity, which the log's key is part of.
+    assert found.keys() == claims | ({"anchor"} if role == "log" else set()), found
+
+
+def test_a_move_that_no_job_makes_is_named(trust: Trust, folder: Path) -> None:
+    def cancelled(say: Teller) -> None:
+        say.add("JobCancelled", f"hub:{say.house.keys.hub.key_id}", {"by": "client", "billed": "nothing"})
+
+    report = told(House(folder, after={"JobCompleted": cancelled}), trust, about="chain")
+    verdict = report.of("receipts-chain")
+    assert verdict.field == "receipts[6] JobCancelled eventType"
+    assert verdict.found == "completed"
+
+
+def test_fencing_numbers_rise_from_lease_to_lease(trust: Trust, folder: Path) -> None:
+    same = sets("data", "fencing", to=41)
+    house = House(folder, requeued_first=True, alter={"JobScheduled": same, "JobRequeued": same})
+    verdict = told(house, trust, about="chain").of("receipts-chain")
+    assert (verdict.field, verdict.expected) == ("receipts[3] JobScheduled data.fencing", "more than 41")
+
+
+def test_progress_that_goes_backwards_is_broken_though_it_is_signed(trust: Trust, folder: Path) -> None:
+    house = House(
+        folder,
+        alter={"JobProgressUpdate": sets("data", "step", to=1)},
+        alter_claim={"WorkProgress": sets("step", to=1)},
+    )
+    assert broken(told(house, trust, about="work")) == {"work-signed": "receipts[4] JobProgressUpdate data.step"}
+
+
+def test_progress_is_numbered_upwards(trust: Trust, folder: Path) -> None:
+    house = House(folder, alter={"JobProgressUpdate": sets("idempotencyKey", to=lambda key: key[:-1] + "1")})
+    found = told(house, trust, about="keys").of("idempotency-keys")
+    assert [fault.rule for fault in found.also] == ["stands in receipts[3] too"]
+    assert "does not rise" in found.detail
+
+
+def test_a_failure_is_of_the_class_that_the_provider_signed(trust: Trust, folder: Path) -> None:
+    def failed(say: Teller) -> None:
+        about = {"job_id": JOB_ID, "job_nid": say.job_nid, "attempt": 1, "fencing": 41}
+        claim = say.claim(FAILED, say.house.keys.provider, **about, **{"class": "runner"}, meter={}, at=say.at())
+        data = {"cause": "attempt-failed", "class": "out-of-memory", "fencing": 41, "attempts_left": 1, "meter": {}}
+        say.add("JobRequeued", f"provider:{say.house.keys.provider.key_id}", data | claim)
+
+    report = told(House(folder, after={"JobStarted": failed}), trust, about="work")
+    assert report.of("work-signed").field == "receipts[3] JobRequeued data.class"
+
+
+def test_a_price_above_what_the_client_offered_is_broken(trust: Trust, folder: Path) -> None:
+    lower = {"JobSubmitted": sets("data", "max_price", to="1")}
+    house = House(folder, alter=lower, alter_claim={"JobRequest": sets("max_price", to="1")})
+    assert broken(told(house, trust, about="usage")) == {"usage": "receipts[7] UsageReceipt data.claim price"}
+
+
+def test_more_gpu_time_than_a_host_can_give_is_broken(trust: Trust, folder: Path) -> None:
+    figure = {"quality": "measured", "source": "cuda-events", "value": 10**9}
+    house = House(
+        folder,
+        alter_claim={
+            "WorkStarted": sets("device", to="NVIDIA H200"),
+            "WorkCompleted": sets("meter", "gpu_ms", to=figure),
+        },
+    )
+    assert "meter.gpu_ms" in str(broken(told(house, trust, about="meter"))["meter"])
+
+
+def test_leaves_lie_in_the_order_in_which_receipts_were_written(trust: Trust, folder: Path) -> None:
+    found = told(House(folder, logged_backwards=True), trust, about="log").of("inclusion")
+    assert found.field == "receipts[1].leaf" and "not behind" in found.detail
+
+
+def test_a_checkpoint_of_another_log_or_of_nobody_is_broken(house: House, trust: Trust) -> None:
+    tree = Checkpoint("another/log", 24, bytes(32))
+    ours = replace(tree, origin=ORIGIN).text()
+    log_key, stranger = house.keys.log, Keys("mallory").log
+    for note, rule in (
+        (sign_note(tree.text(), ORIGIN, log_key, log_key.public), "is of another log"),
+        (sign_note(ours, "another", stranger, stranger.public), "did not sign it"),
+        (sign_note(ours, ORIGIN, log_key, log_key.public)[:-8] + "AAAAAA=\n", "does not fit the text"),
+    ):
+        found = verify(replace(house.tally, checkpoint=note), trust).of("checkpoint")
+        assert found.verdict is Word.BROKEN and rule in found.detail, found
+
+
+def test_the_jobs_own_receipts_stand_before_the_public_ones(house: House, trust: Trust) -> None:
+    receipts = [*house.tally.receipts]
+    receipts[7], receipts[8] = receipts[8], receipts[7]
+    found = verify(replace(house.tally, receipts=tuple(receipts)), trust).of("receipts-chain")
+    assert found.field == "receipts[7]" and "before the public ones" in found.detail
+
+
+def test_a_receipt_that_stands_twice_has_a_key_that_stands_twice(house: House, trust: Trust) -> None:
+    receipts = house.tally.receipts
+    found = verify(replace(house.tally, receipts=(*receipts[:7], receipts[6], *receipts[7:])), trust)
+    assert found.of("idempotency-keys").detail.endswith("stands in receipts[6] too")
+
+
+def test_a_credential_that_says_nothing_of_the_job_or_too_much_is_broken() -> None:
+    with pytest.raises(Broken, match="says nothing about a job"):
+        require_assertion(None, {"v": 1})
+    with pytest.raises(Broken, match="artifact credential note: is no field"):
+        require_assertion({"v": 1, "note": "x"}, {"v": 1})
 
 
 def test_every_claim_of_the_policy_is_one_that_a_step_judges() -> None:
