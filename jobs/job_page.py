@@ -5,6 +5,7 @@ Reads alone, and the same number of queries however long the story is.
 
 import datetime as dt
 import hashlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,6 +29,7 @@ from receipts.models import ChainTransaction, Checkpoint, Commit, LogHead, Pendi
 from receipts.models.transactions import TransactionState
 
 INLINE: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
+_READINGS_KEPT: Final = 256
 _BY_ALARM: Final = (Word.BROKEN, Word.UNKNOWN, Word.HOLDS, Word.NOT_CLAIMED)
 
 # Which claims decide the chip of which entry; what no claim speaks of stands on its own bytes and link.
@@ -387,20 +389,14 @@ def _picture(row: Artifact, credential: Credential | None) -> Picture:
         return Picture(row, shown, None, None, Word.UNKNOWN, "Not signed yet.")
     if row.blob.size > READ_AT_MOST:
         return Picture(
-            row, shown, credential, None, Word.UNKNOWN, "Too large to be read for a page; `verify` reads it."
+            row, shown, credential, None, Word.UNKNOWN, "Too large for a page; `tallystick verify` reads it."
         )
-    store = house_store()
     try:
-        with store.open_blob(row.blob_id) as stream:
-            data = stream.read()
-        manifest = None
-        if credential.manifest_id:
-            with store.open_blob(credential.manifest_id) as stream:
-                manifest = stream.read()
-        root_pem = house_authority().root_pem
-    except ProvenanceError as error:
+        data = _bytes_of(row.blob_id)
+        manifest = _bytes_of(credential.manifest_id) if credential.manifest_id else None
+        reading = _reading_of(data, manifest, row.blob.mime, house_authority().root_pem)
+    except (ProvenanceError, OSError) as error:
         return Picture(row, shown, credential, None, Word.UNKNOWN, str(error))
-    reading = read_credential(data, row.blob.mime, root_pem=root_pem, manifest=manifest)
     if isinstance(reading, NotReadable):
         return Picture(row, shown, credential, None, Word.BROKEN, f"Its credential can't be read: {reading.reason}.")
     if reading.sha256 != credential.signed_id:
@@ -409,6 +405,28 @@ def _picture(row: Artifact, credential: Credential | None) -> Picture:
     if not reading.trusted:
         return Picture(row, shown, credential, reading, Word.BROKEN, "; ".join(reading.failures) or reading.state)
     return Picture(row, shown, credential, reading, Word.HOLDS, "Trusted under this house's root, without a failure.")
+
+
+def _bytes_of(sha256: str) -> bytes:
+    with house_store().open_blob(sha256) as stream:
+        return stream.read()
+
+
+_readings: dict[tuple[str, ...], CredentialReading | NotReadable] = {}
+
+
+def _reading_of(data: bytes, manifest: bytes | None, mime: str, root_pem: str) -> CredentialReading | NotReadable:
+    """Read a credential in its bounded child, once an hour for the same bytes: certificates expire, bytes don't change.
+
+    Kept in this process alone: a verdict from a shared cache would be somebody else's word.
+    """
+    parts = (data, manifest or b"", mime.encode(), root_pem.encode(), str(time.time() // 3600).encode())
+    key = tuple(hashlib.sha256(part).hexdigest() for part in parts)
+    if key not in _readings:
+        while len(_readings) >= _READINGS_KEPT:
+            _readings.pop(next(iter(_readings)), None)
+        _readings[key] = read_credential(data, mime, root_pem=root_pem, manifest=manifest)
+    return _readings[key]
 
 
 # --- what each type of receipt shows below its title ---------------------------------------------

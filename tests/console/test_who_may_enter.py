@@ -8,6 +8,7 @@ from jobs.models import ApiKey, Provider
 from jobs.models import User as Person
 from provenance.models import Artifact
 from receipts.models import Receipt, Thread
+from tests.console import house
 from tests.console.house import PASSWORD
 
 
@@ -58,7 +59,8 @@ def test_an_artifact_is_served_for_its_own_job_alone(as_auditor: Client, done: s
     assert answer["Content-Type"] == "image/png"
     assert answer["Content-Security-Policy"] == "default-src 'none'; sandbox"
     assert b"".join(answer.streaming_content).startswith(b"\x89PNG")  # type: ignore[attr-defined]
-    assert as_auditor.get(f"/admin/jobs/job/job_00000000000000000000000000/artifact/{artifact.pk}/").status_code == 404
+    other = house.submit("a blue square", key="second")
+    assert as_auditor.get(f"/admin/jobs/job/{other}/artifact/{artifact.pk}/").status_code == 404
     assert as_auditor.get(f"/admin/jobs/job/{done}/artifact/999999/").status_code == 404
 
 
