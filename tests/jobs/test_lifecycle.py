@@ -87,7 +87,11 @@ def test_a_signed_request_is_held_against_what_it_asks(bo: Bo) -> None:
     digests = {name: field_digest(name, value, bytes(16)) for name, value in INPUTS.items()}
     about = {"kind": "text-to-image", "model": "tiny-shapes", "hub": settings.LOG_ORIGIN, "nonce": "n", "at": "now"}
     claim = claim_text(REQUEST, inputs=digests, **about)
-    signed = {"salts": salts, "claim": claim, "signature": {"alg": "Ed25519", "key_id": signer.key_id, "sig": ""}}
+    signed: dict[str, Any] = {
+        "salts": salts,
+        "claim": claim,
+        "signature": {"alg": "Ed25519", "key_id": signer.key_id, "sig": ""},
+    }
     from receipts.keys import sign_text
 
     signed["signature"] = sign_text(signer, claim)

@@ -128,7 +128,7 @@ def test_one_broken_job_does_not_keep_the_others_waiting(bo: Bo, monkeypatch: py
             raise ZeroDivisionError
         return step(job)
 
-    monkeypatch.setitem(pipeline.STEPS, (JobState.SUBMITTED, EvidenceState.NONE), stumbles)  # type: ignore[arg-type]
+    monkeypatch.setitem(pipeline.STEPS, (JobState.SUBMITTED, EvidenceState.NONE), stumbles)
     pipeline.sweep()
     assert Job.objects.get(pk=well).state == JobState.SCHEDULED
 

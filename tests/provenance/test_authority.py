@@ -14,7 +14,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from provenance import authority as authority_module
-from receipts import durable
 from provenance.authority import (
     C2PA_SIGNING,
     DOCUMENT_SIGNING,
@@ -26,6 +25,7 @@ from provenance.authority import (
     renew_leaf,
 )
 from provenance.errors import AuthorityBroken, AuthorityMissing
+from receipts import durable
 from tests.provenance.conftest import ORGANISATION
 
 
