@@ -163,8 +163,7 @@ class TextToImage:
             raise Cancelled
         with device_errors(self.device_name), gpu_clock() as gpu_ms:
             for n in range(count):
-                seed = (first_seed + n) % (MAX_SAFE_INTEGER + 1)
-                picture = self._draw(str(inputs["prompt"]), inputs, drawable, seed, watch)
+                picture = self._draw(str(inputs["prompt"]), inputs, drawable, first_seed + n, watch)
                 drawn_size = picture.size
                 name = "picture.png" if count == 1 else f"picture-{n + 1}.png"
                 fit(picture, asked).save(workdir / name, format="PNG")
@@ -209,6 +208,7 @@ class TextToImage:
             prompt=prompt,
             num_inference_steps=int(inputs["steps"]),
             # On the CPU even for CUDA: noise from a CUDA generator differs from one GPU model to the next.
+            # This one reads the seed's lowest 32 bits alone: seeds 2^32 apart give the same picture.
             generator=torch.Generator("cpu").manual_seed(seed),
             callback_on_step_end=after_step,
             **{name: value for name, value in wanted.items() if name in self._takes},
