@@ -115,7 +115,14 @@ def test_a_decimal_is_carried_in_its_shortest_spelling(given_: Any, carried: str
         *(7.5, 3.0, True, None, 31),
         *("", " 3", "3 ", "+3", "1e1", ".5", "5.", "03", "NaN", "Infinity", "0x3", "٣", "3\n"),
         *("30.000001", "-0.1", "7.1234567", "1" * 31),
-        *(Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), Decimal("1E+999999"), Decimal("-1")),
+        *(
+            Decimal("NaN"),
+            Decimal("sNaN"),
+            Decimal("Infinity"),
+            Decimal("1E+999999"),
+            Decimal("1E-999999999999"),
+            Decimal("-1"),
+        ),
     ],
 )
 def test_what_is_no_plain_decimal_within_bounds_is_refused(value: Any) -> None:
