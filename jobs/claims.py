@@ -8,7 +8,23 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict
 
-from receipts.canonical import b64url, decode_canonical, encode
+from jobs.client.shape import find_fault
+from receipts.canonical import NotCanonical, b64url, decode_canonical, encode, read_utc
+from receipts.events import (
+    AMOUNT,
+    DIGEST,
+    FAILURE,
+    JOB_ID,
+    KEY_ID,
+    METER,
+    NAME,
+    NATURAL,
+    NID,
+    SALT,
+    SHA256,
+    TIME,
+    WORD,
+)
 
 REQUEST: Final = "JobRequest"
 STARTED: Final = "WorkStarted"
@@ -46,6 +62,42 @@ _FIELDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
     FAILED: (frozenset({"job_id", "job_nid", "attempt", "fencing", "class", "meter", "at"}), frozenset({"detail"})),
     PROMISE: (frozenset({"log", "nid", "by", "at"}), frozenset()),
 }
+
+_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 300}
+_ABOUT: Final = {"job_id": JOB_ID, "job_nid": NID, "attempt": NATURAL, "fencing": NATURAL}
+_OUTPUT: Final = {
+    "type": "object",
+    "properties": {"name": WORD, "sha256": SHA256, "size": NATURAL, "mime": _TEXT},
+    "required": ["name", "sha256", "size", "mime"],
+    "additionalProperties": False,
+}
+# What each field of a claim looks like.
+SHAPES: Final[dict[str, dict[str, Any]]] = {
+    REQUEST: {
+        "kind": WORD,
+        "model": NAME,
+        "inputs": {"type": "object", "propertyNames": WORD, "additionalProperties": DIGEST, "maxProperties": 32},
+        "hub": _TEXT,
+        "nonce": SALT,
+        "at": TIME,
+        "max_price": AMOUNT,
+    },
+    STARTED: _ABOUT
+    | {"provider": KEY_ID, "model": NAME, "model_digest": SHA256, "device": _TEXT, "runner": _TEXT, "at": TIME},
+    PROGRESS: _ABOUT | {"step": NATURAL, "steps": NATURAL, "at": TIME},
+    COMPLETED: _ABOUT
+    | {
+        "provider": KEY_ID,
+        "outputs": {"type": "array", "items": _OUTPUT, "minItems": 1, "maxItems": 64},
+        "facts": {"type": "object", "propertyNames": WORD, "maxProperties": 64},
+        "meter": METER,
+        "started_at": TIME,
+        "finished_at": TIME,
+    },
+    FAILED: _ABOUT | {"class": FAILURE, "meter": METER, "detail": DIGEST, "at": TIME},
+    PROMISE: {"log": _TEXT, "nid": NID, "at": TIME, "by": TIME},
+}
+MOMENTS: Final = frozenset({"at", "by", "started_at", "finished_at"})
 
 
 class ClaimBroken(ValueError):
@@ -85,7 +137,23 @@ def claim_text(type_: str, **fields: Any) -> str:
 
 
 def read_claim(text: str, type_: str) -> dict[str, Any]:
-    """Read a claim of the type that is due.
+    """Read a claim of the type that is due, each field in its shape: what the hub takes in, every verifier takes.
+
+    Raises: ClaimBroken, for another type, version, field or shape; NotCanonical, for text in another form.
+    """
+    told = parse_claim(text, type_)
+    if fault := find_fault({"type": "object", "properties": SHAPES[type_], "additionalProperties": False}, told):
+        raise ClaimBroken(fault.where, fault.rule)
+    for name in sorted(MOMENTS & told.keys()):
+        try:
+            read_utc(told[name])
+        except NotCanonical as error:
+            raise ClaimBroken(name, error.rule) from None
+    return told
+
+
+def parse_claim(text: str, type_: str) -> dict[str, Any]:
+    """Read a claim of the type that is due; what its fields hold is not looked at.
 
     Raises: ClaimBroken, for another type or version or other fields; NotCanonical, for text in another form.
     """

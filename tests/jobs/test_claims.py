@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.claims import (
+    _FIELDS,
     COMPLETED,
     FAILED,
     PROGRESS,
     PROMISE,
     REQUEST,
+    SHAPES,
     STARTED,
     ClaimBroken,
     claim_text,
@@ -23,7 +25,7 @@ from jobs.claims import (
 from receipts.canonical import NotCanonical, encode, field_digest, nid
 
 AT = "2026-11-21T07:00:52.310Z"
-LEASE: dict[str, Any] = {"job_id": "job_1", "job_nid": nid(b"job"), "attempt": 1, "fencing": 7}
+LEASE: dict[str, Any] = {"job_id": "job_01kax3m8q2v7n4w9s5t6r1z0y8", "job_nid": nid(b"job"), "attempt": 1, "fencing": 7}
 METER: dict[str, Any] = {"cpu_ms": {"value": 1830, "quality": "measured", "source": "process-clock"}}
 FIELDS: dict[str, dict[str, Any]] = {
     REQUEST: {
@@ -104,6 +106,50 @@ def test_a_claim_in_another_spelling_is_refused(type_: str) -> None:
     for other in (" " + text, text + "\n", text.replace(",", ", ", 1), text.replace('"v":1', '"v":1,"v":1')):
         with pytest.raises(NotCanonical):
             read_claim(other, type_)
+
+
+MISSHAPEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "a time that is no time": (REQUEST, {"at": "now"}),
+    "a time that is no moment": (REQUEST, {"at": "2026-02-30T07:00:52.310Z"}),
+    "a nonce of another length": (REQUEST, {"nonce": "n"}),
+    "an input in clear": (REQUEST, {"inputs": {"prompt": "a red circle"}}),
+    "a price as integer": (REQUEST, {"max_price": 7}),
+    "free text as kind": (REQUEST, {"kind": "a red circle"}),
+    "true as attempt": (PROGRESS, {"attempt": True}),
+    "a step as text": (PROGRESS, {"step": "3"}),
+    "a negative step": (PROGRESS, {"step": -1}),
+    "a job of another form": (PROGRESS, {"job_id": "job_1"}),
+    "outputs as text": (COMPLETED, {"outputs": "picture.png"}),
+    "no outputs": (COMPLETED, {"outputs": []}),
+    "an output without a size": (COMPLETED, {"outputs": [{"name": "a.png", "sha256": "cd" * 32, "mime": "image/png"}]}),
+    "an output that leads elsewhere": (
+        COMPLETED,
+        {"outputs": [{"name": "../a.png", "sha256": "cd" * 32, "size": 7, "mime": "image/png"}]},
+    ),
+    "a digest that is a path": (
+        COMPLETED,
+        {"outputs": [{"name": "a.png", "sha256": "../../etc", "size": 7, "mime": "image/png"}]},
+    ),
+    "a measurement of no quality": (COMPLETED, {"meter": {"cpu_ms": {"value": 1, "source": "clock"}}}),
+    "a measurement that is guessed": (COMPLETED, {"meter": {"cpu_ms": {"quality": "guessed", "source": "clock"}}}),
+    "the weights' digest as text": (STARTED, {"model_digest": "sha256 of it"}),
+    "a message in clear": (FAILED, {"detail": "the device went away"}),
+    "a promise without a moment": (PROMISE, {"by": "soon"}),
+}
+
+
+@pytest.mark.parametrize(("type_", "changes"), MISSHAPEN.values(), ids=MISSHAPEN.keys())
+def test_a_field_in_another_shape_is_refused_at_the_door(type_: str, changes: dict[str, Any]) -> None:
+    """What the hub took in and no verifier takes would break the evidence of an honest job for good."""
+    text = claim_text(type_, **{**FIELDS[type_], **changes})
+    with pytest.raises(ClaimBroken) as refusal:
+        read_claim(text, type_)
+    assert refusal.value.where.split(".")[0].split("[")[0] == next(iter(changes))
+
+
+def test_every_field_of_every_claim_has_a_shape() -> None:
+    for type_, (required, optional) in _FIELDS.items():
+        assert set(SHAPES[type_]) == required | optional
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "7", '"JobRequest"', "{}", "\ud800"])

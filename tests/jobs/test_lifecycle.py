@@ -85,7 +85,13 @@ def test_a_signed_request_is_held_against_what_it_asks(bo: Bo) -> None:
     signer = Ed25519Signer(b"a" * 32)
     salts = dict.fromkeys(INPUTS, "A" * 22)
     digests = {name: field_digest(name, value, bytes(16)) for name, value in INPUTS.items()}
-    about = {"kind": "text-to-image", "model": "tiny-shapes", "hub": settings.LOG_ORIGIN, "nonce": "n", "at": "now"}
+    about = {
+        "kind": "text-to-image",
+        "model": "tiny-shapes",
+        "hub": settings.LOG_ORIGIN,
+        "nonce": "n" * 22,
+        "at": "2026-11-21T07:00:52.310Z",
+    }
     claim = claim_text(REQUEST, inputs=digests, **about)
     signed: dict[str, Any] = {
         "salts": salts,

@@ -3,63 +3,24 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from jobs.claims import COMPLETED, FAILED, PROGRESS, PROMISE, REQUEST, STARTED, ClaimBroken, read_claim
+from jobs.claims import (
+    COMPLETED,
+    FAILED,
+    MOMENTS,
+    PROGRESS,
+    PROMISE,
+    REQUEST,
+    SHAPES,
+    STARTED,
+    ClaimBroken,
+    parse_claim,
+)
 from jobs.client.case import Case, Read
 from jobs.client.shape import find_fault
 from jobs.client.verdicts import Broken, Faults, NotClaimed, Unknown, reading, require_equal
 from receipts.canonical import read_utc
-from receipts.events import (
-    AMOUNT,
-    DIGEST,
-    FAILURE,
-    JOB_ID,
-    KEY_ID,
-    METER,
-    NAME,
-    NATURAL,
-    NID,
-    SALT,
-    SHA256,
-    TIME,
-    WORD,
-)
 from receipts.keys import SignatureBroken, verify_text
 
-_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 300}
-_ABOUT: Final = {"job_id": JOB_ID, "job_nid": NID, "attempt": NATURAL, "fencing": NATURAL}
-_OUTPUT: Final = {
-    "type": "object",
-    "properties": {"name": WORD, "sha256": SHA256, "size": NATURAL, "mime": _TEXT},
-    "required": ["name", "sha256", "size", "mime"],
-    "additionalProperties": False,
-}
-# What each field of a claim looks like; which fields a claim has is told by `jobs.claims`.
-SHAPES: Final[dict[str, dict[str, Any]]] = {
-    REQUEST: {
-        "kind": WORD,
-        "model": NAME,
-        "inputs": {"type": "object", "propertyNames": WORD, "additionalProperties": DIGEST, "maxProperties": 32},
-        "hub": _TEXT,
-        "nonce": SALT,
-        "at": TIME,
-        "max_price": AMOUNT,
-    },
-    STARTED: _ABOUT
-    | {"provider": KEY_ID, "model": NAME, "model_digest": SHA256, "device": _TEXT, "runner": _TEXT, "at": TIME},
-    PROGRESS: _ABOUT | {"step": NATURAL, "steps": NATURAL, "at": TIME},
-    COMPLETED: _ABOUT
-    | {
-        "provider": KEY_ID,
-        "outputs": {"type": "array", "items": _OUTPUT, "minItems": 1, "maxItems": 64},
-        "facts": {"type": "object", "propertyNames": WORD, "maxProperties": 64},
-        "meter": METER,
-        "started_at": TIME,
-        "finished_at": TIME,
-    },
-    FAILED: _ABOUT | {"class": FAILURE, "meter": METER, "detail": DIGEST, "at": TIME},
-    PROMISE: {"log": _TEXT, "nid": NID, "at": TIME, "by": TIME},
-}
-_MOMENTS: Final = frozenset({"at", "by", "started_at", "finished_at"})
 CLAIM_OF: Final = {
     "JobStarted": STARTED,
     "JobProgressUpdate": PROGRESS,
@@ -139,11 +100,11 @@ def claim_of(receipt: Read, type_: str) -> dict[str, Any]:
 
 def _read(where: str, text: str, type_: str) -> dict[str, Any]:
     with reading(where, ClaimBroken):
-        told = read_claim(text, type_)
+        told = parse_claim(text, type_)
     shape = {"type": "object", "properties": SHAPES[type_], "additionalProperties": False}
     if fault := find_fault(shape, told):
         raise Broken(f"{where} {fault.where}", fault.rule, found=fault.found)
-    for name in _MOMENTS & told.keys():
+    for name in MOMENTS & told.keys():
         with reading(f"{where} {name}"):
             read_utc(told[name])
     return told
