@@ -69,6 +69,7 @@ HUB_LIES: list[tuple[str, Lie, str, str]] = [
     ("JobSubmitted", sets("data", "model", to="another-model"), "request-signed", "data.model"),
     ("JobSubmitted", sets("data", "max_price", to="9"), "request-signed", "data.max_price"),
     ("JobSubmitted", sets("actor", to="client:" + "A" * 43), "request-signed", "actor"),
+    ("JobSubmitted", sets("seq", to=2), "receipts-chain", "receipts[0] JobSubmitted seq"),
     ("JobSubmitted", drops("data", "sig"), "request-signed", "data.sig"),
     ("JobSubmitted", drops("data", "claim"), "request-signed", "data.claim"),
     ("JobScheduled", sets("data", "provider", to="B" * 43), "work-signed", "data.claim"),
@@ -117,6 +118,10 @@ HUB_LIES: list[tuple[str, Lie, str, str]] = [
     ("UsageAttested", sets("actor", to="attester:0x" + "c0" * 20), "attestation", "actor"),
     ("TokensMinted", sets("data", "amount", to="1"), "mint", "data.amount"),
     ("TokensMinted", sets("data", "provider", to="0x" + "c0" * 20), "mint", "data.provider"),
+    ("UsageAttested", sets("seq", to=2), "receipts-chain", "UsageAttested seq"),
+    ("UsageAttested", sets("prev", to="bafkrei" + "a" * 52), "receipts-chain", "UsageAttested prev"),
+    ("TokensMinted", sets("seq", to=3), "receipts-chain", "TokensMinted seq"),
+    ("TokensMinted", sets("prev", to="bafkrei" + "a" * 52), "receipts-chain", "TokensMinted prev"),
     ("TokensMinted", sets("subject", to="usage:another"), "mint", "subject"),
     ("TokensMinted", sets("idempotencyKey", to="x"), "idempotency-keys", "idempotencyKey"),
     ("TokensMinted", sets("actor", to="provider:" + "B" * 43), "receipts-chain", "actor"),
@@ -326,6 +331,17 @@ def test_the_jobs_own_receipts_stand_before_the_public_ones(house: House, trust:
     receipts[7], receipts[8] = receipts[8], receipts[7]
     found = verify(replace(house.tally, receipts=tuple(receipts)), trust).of("receipts-chain")
     assert found.field == "receipts[7]" and "before the public ones" in found.detail
+
+
+def test_a_story_without_its_beginning_or_its_job_is_named(house: House, trust: Trust) -> None:
+    def found(**changes: Any) -> str | None:
+        return verify(replace(house.tally, **changes), trust).of("receipts-chain").field
+
+    receipts = house.tally.receipts
+    assert found(receipts=receipts[1:]) == "receipts[0] JobScheduled eventType"
+    assert found(receipts=receipts[8:]) == "receipts"
+    assert found(receipts=(*receipts[:8], receipts[9], receipts[8])) == "receipts[8]"
+    assert found(job_nid="bafkrei" + "a" * 52) == "job_nid"
 
 
 def test_a_receipt_that_stands_twice_has_a_key_that_stands_twice(house: House, trust: Trust) -> None:
