@@ -15,15 +15,17 @@ handler500 = "config.problems.handler500"
 
 
 def home(request: HttpRequest) -> HttpResponse:
-    """Lead visitors to the console."""
-    return redirect("admin:index")
+    """Lead visitors to the documentation, which leads everywhere else."""
+    return redirect("docs")
 
 
+_problems = ProblemTable.as_view()
 urlpatterns = [
     path("", home, name="home"),
     path("admin/", admin.site.urls),
     path("docs/", include("config.docs")),
-    path("api/v1/problems", ProblemTable.as_view(), name="problems"),
+    path("api/v1/problems", _problems, name="problems"),
+    path("api/v1/problems/", _problems),
     path("api/v1/", include("jobs.api.urls")),
     *ledger_urlpatterns,
 ]

@@ -54,14 +54,17 @@ _ANCHORS = Case(
 _UNDER_WAY = (TransactionState.FINAL, TransactionState.MINED, TransactionState.SENT)
 
 
-def build_tally(job: Job, *, disclose: Iterable[str] = ()) -> bytes:
+def build_tally(job: Job, *, disclose: Iterable[str] = (), anchored: bool = False) -> bytes:
     """Build a job's tally; `disclose` names the inputs that its owner chose to show. A constant number of queries.
 
+    `anchored` waits for an anchor over all of its receipts to be on its way.
     Raises: NotYet, while a receipt is in no checkpoint; BadRequest, for what is no input.
     """
     evidence = collect(job)
     if evidence.pending:
         raise NotYet(f"{len(evidence.pending)} of {len(evidence.receipts)} receipts wait for the next checkpoint")
+    if anchored and evidence.commit is None:
+        raise NotYet("its checkpoint waits for the next anchor")
     return write_tally(tally_of(evidence, disclosed=_disclosed(job, disclose)))
 
 

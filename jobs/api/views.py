@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, Http404, HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response
@@ -214,9 +215,10 @@ class JobTally(Door):
         disclose = request.query_params.getlist("disclose")
         if disclose and access_of(request).tenant_id != job.tenant_id:
             raise PermissionDenied("Only its owner shows what was asked.")
-        if request.query_params.get("incomplete") != "true":
+        complete = request.query_params.get("incomplete") != "true"
+        if complete:
             require_all_evidence(job)
-        tally = build_tally(job, disclose=disclose)
+        tally = build_tally(job, disclose=disclose, anchored=complete and bool(settings.CHAIN_RPC_URL))
         return private_file(HttpResponse(tally, content_type="application/json"), f"{job_id}.tally.json")
 
 

@@ -148,6 +148,15 @@ def test_a_tally_waits_for_the_last_piece_of_evidence_unless_it_is_not_asked_to(
     assert ada.get(f"/api/v1/jobs/{job.pk}/tally?incomplete=true").status_code == 200
 
 
+def test_where_there_is_a_chain_a_tally_waits_for_its_anchor(ada: Program, job: Job, settings: Any) -> None:
+    published(settings)
+    settings.CHAIN_RPC_URL = "http://127.0.0.1:9"
+    waiting = ada.get(f"/api/v1/jobs/{job.pk}/tally")
+    assert waiting.status_code == 409
+    assert "next anchor" in waiting.json()["detail"]
+    assert ada.get(f"/api/v1/jobs/{job.pk}/tally?incomplete=true").status_code == 200
+
+
 def test_the_owner_alone_shows_inputs_in_the_tally(ada: Program, job: Job, settings: Any) -> None:
     from jobs.models import User
     from tests.jobs.api.cast import person

@@ -120,6 +120,12 @@ def test_a_stranger_finds_the_way_to_log_in(house: None) -> None:
     assert Client().get("/api/v1/session/login/").status_code == 200
 
 
+def test_the_front_door_leads_to_the_documentation(house: None) -> None:
+    answer = Client().get("/", follow=True)
+    assert answer.redirect_chain == [("/docs/", 302)]
+    assert answer.status_code == 200
+
+
 def test_a_problem_is_shown_beside_the_form(ada: Program) -> None:
     eve = person("eve", User.Role.CLIENT, ada.tenant)
     page = eve.get("/api/v1/jobs?state=done", headers={"Accept": "text/html"})
