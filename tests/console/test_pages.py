@@ -188,7 +188,7 @@ def test_a_usage_claims_page_says_whether_its_text_is_what_was_hashed(as_auditor
     usage = Usage.objects.get()
     url = f"/admin/minting/usage/{usage.pk}/change/"
     assert as_auditor.get(url).context["verdict_of_text"] == "holds"
-    Usage.objects.filter(pk=usage.pk).update(text=usage.text.replace('"units":', '"units": '))
+    Usage.objects.filter(pk=usage.pk).update(text=usage.text.replace('"attempt":1', '"attempt":2'))
     assert as_auditor.get(url).context["verdict_of_text"] == "broken"
 
 
@@ -203,3 +203,18 @@ def test_every_change_page_of_the_console_opens(as_auditor: Client, done: str) -
 def test_simulated_work_says_so(as_auditor: Client, done: str) -> None:
     Job.objects.filter(pk=done).update(origin="simulated")
     assert "Nothing was computed" in page_of(as_auditor, done)
+
+
+def test_a_file_that_holds_another_jobs_picture_is_no_proof_of_this_one(as_auditor: Client, done: str) -> None:
+    from provenance.models import Artifact
+    from provenance.store import house_store
+
+    other = house.submit("a blue square", key="second")
+    house.work_off(other)
+    own, foreign = (Artifact.objects.get(subject=one, role=Artifact.Role.SIGNED) for one in (done, other))
+    path = house_store().path_of(own.blob_id)
+    path.chmod(0o640)
+    path.write_bytes(house_store().path_of(foreign.blob_id).read_bytes())
+    picture = as_auditor.get(f"/admin/jobs/job/{done}/change/").context["page"].pictures[0]
+    assert picture.verdict.value == "broken"
+    assert foreign.blob_id in picture.detail

@@ -122,3 +122,9 @@ def test_the_console_allows_what_it_needs_and_nothing_from_elsewhere(as_auditor:
         assert policy["script-src"] == "'self' 'unsafe-eval'", path
         assert policy["default-src"] == "'self'"
         assert policy["frame-ancestors"] == "'none'"
+
+
+def test_what_is_not_there_is_said_in_the_houses_own_words(as_auditor: Client) -> None:
+    answer = as_auditor.get("/admin/receipts/receipt/999999/change/")
+    assert answer.status_code == 404
+    assert "Nothing is here" in answer.content.decode()

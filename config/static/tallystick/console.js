@@ -1,7 +1,8 @@
 "use strict";
-// Copy buttons, working offline and without a secure context. Nothing else: the page asks for news by htmx.
+// Copy buttons, working offline and without a secure context, and pixels shown as pixels. The page asks for news by htmx.
 (() => {
   const SHOWN_MS = 1400;
+  const SMALL_PX = 200;
 
   async function copy(text) {
     if (navigator.clipboard && window.isSecureContext) {
@@ -33,4 +34,9 @@
     button.dataset.state = state;
     setTimeout(() => delete button.dataset.state, SHOWN_MS);
   });
+
+  // A picture of few pixels is shown as it is, not smeared over the card. Load events don't bubble: capture them.
+  document.addEventListener("load", ({ target }) => {
+    if (target.matches?.(".ts-picture img")) target.classList.toggle("ts-few-pixels", target.naturalWidth < SMALL_PX);
+  }, true);
 })();
