@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Collection
 
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import transaction
 from django.db.models import QuerySet
 
@@ -32,23 +33,23 @@ def set_providers_active(*, providers: QuerySet[Provider], active: bool, by: Use
     return changed
 
 
-def save_person(*, person: User, by: User, changed: Collection[str]) -> str:
-    """Keep a person who was added (`changed` is empty) or changed; give the salt of the receipt's digest."""
+def save_person(*, person: User, by: User, changed: Collection[str]) -> None:
+    """Keep a person who was added (`changed` is empty) or changed."""
     person.is_staff = person.role in (User.Role.AUDITOR, User.Role.OPERATOR)
     with transaction.atomic():
         action = "person-changed" if person.pk else "person-added"
         person.save()
-        return note_action(action=action, by=by, count=max(1, len(changed)))
+        note_action(action=action, by=by, count=max(1, len(changed)))
 
 
-def note_action(*, action: str, by: User, count: int) -> str:
-    """Write the receipt of one act at the desk. Gives the salt with which `by` can be opened; it is kept nowhere else.
+def note_action(*, action: str, by: User, count: int) -> None:
+    """Write the receipt of one act at the desk, inside its transaction; the console's own log keeps who it was.
 
-    Called inside the transaction of the act.
+    The salt that opens the receipt's digest stands in that log and nowhere else.
     """
     salt = secrets.token_bytes(16)
     last = Thread.objects.select_for_update().filter(pk=SUBJECT).values_list("seq", flat=True).first()
-    record(
+    told = record(
         event_type="AdminAction",
         subject=SUBJECT,
         tenant_id=None,
@@ -56,4 +57,6 @@ def note_action(*, action: str, by: User, count: int) -> str:
         data={"action": action, "by": field_digest("by", by.get_username(), salt), "count": count},
         n=(last or 0) + 1,
     )
-    return b64url(salt)
+    LogEntry.objects.create(
+        user=by, action_flag=CHANGE, object_id=told.nid, object_repr=action, change_message=f"salt {b64url(salt)}"
+    )

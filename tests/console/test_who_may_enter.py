@@ -1,12 +1,14 @@
 """Who comes in, and how far: by role, and by tenant."""
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
 from jobs.models import ApiKey, Provider
 from jobs.models import User as Person
 from provenance.models import Artifact
+from receipts.canonical import decode, field_digest, unb64url
 from receipts.models import Receipt, Thread
 from tests.console import house
 from tests.console.house import PASSWORD
@@ -84,6 +86,21 @@ def test_an_operator_revokes_a_key_and_the_act_leaves_a_receipt(as_operator: Cli
     assert Receipt.objects.filter(event_type="AdminAction").count() == 1
     as_operator.post(url, {"action": "revoke", "_selected_action": [key.pk]})
     assert Receipt.objects.filter(event_type="AdminAction").count() == 1, "nothing was done, nothing is told"
+
+
+def test_who_acted_stands_in_the_receipt_as_a_digest_that_the_consoles_log_opens(
+    as_operator: Client, founded: dict[str, Person]
+) -> None:
+    as_operator.post(
+        reverse("admin:jobs_apikey_changelist"), {"action": "revoke", "_selected_action": [ApiKey.objects.get().pk]}
+    )
+    receipt = Receipt.objects.get(event_type="AdminAction")
+    kept = LogEntry.objects.get(object_id=receipt.nid)
+    salt = unb64url(kept.change_message.removeprefix("salt "), size=16)
+    told = decode(bytes(receipt.body))["data"]
+    assert told["by"] == field_digest("by", "op", salt)
+    assert "op" not in (told["action"], told["by"])
+    assert kept.user == founded["op"]
 
 
 def test_an_operator_pauses_a_provider_and_offers_it_work_again(as_operator: Client) -> None:
