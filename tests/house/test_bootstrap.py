@@ -160,11 +160,17 @@ class TestSteps:
 
 
 class TestPip:
-    @pytest.fixture
-    def venv(self, elsewhere: Path) -> Path:
+    @pytest.fixture(scope="class")
+    def made(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """A real environment, without packages."""
-        subprocess.run([sys.executable, "-m", "venv", elsewhere / ".venv"], check=True)
-        return elsewhere / ".venv"
+        venv = tmp_path_factory.mktemp("made") / ".venv"
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        return venv
+
+    @pytest.fixture
+    def venv(self, made: Path, elsewhere: Path) -> Path:
+        """A copy of it, to be broken."""
+        return shutil.copytree(made, elsewhere / ".venv", symlinks=True)
 
     def test_no_registry_is_said_in_one_line(self, venv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PIP_INDEX_URL", NOWHERE)
