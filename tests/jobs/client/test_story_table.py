@@ -1,7 +1,7 @@
 """The verifier's table of legal moves is its own, and says what the house's tables say."""
 
-from jobs.claims import _FIELDS
-from jobs.client.steps.signed import CLAIM_OF, SHAPES
+from jobs.claims import _FIELDS, SHAPES
+from jobs.client.steps.signed import CLAIM_OF
 from jobs.client.steps.story import ACTORS, LEGAL
 from jobs.states import EVIDENCE_MOVES, JOB_MOVES, ONLY_REPORTED, UNFINISHED, EvidenceState, JobState
 from receipts.events import ACTOR, EVENTS, About
