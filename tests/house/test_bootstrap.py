@@ -159,14 +159,15 @@ class TestSteps:
         assert bootstrap.noted()["main"] != "new"
 
 
-class TestPip:
-    @pytest.fixture(scope="class")
-    def made(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """A real environment, without packages."""
-        venv = tmp_path_factory.mktemp("made") / ".venv"
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        return venv
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real environment, without packages."""
+    venv = tmp_path_factory.mktemp("made") / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    return venv
 
+
+class TestPip:
     @pytest.fixture
     def venv(self, made: Path, elsewhere: Path) -> Path:
         """A copy of it, to be broken."""
