@@ -405,8 +405,8 @@ class ProviderAdmin(EvidenceAdmin):
     def _set(self, request: HttpRequest, queryset: QuerySet[Provider], *, active: bool) -> None:
         chosen = Provider.objects.filter(pk__in=queryset.values("pk"))
         changed = desk.set_providers_active(providers=chosen, active=active, by=_operator(request))
-        word = "is offered work again" if active else "is offered no more work"
-        self.message_user(request, f"{changed} provider{'' if changed == 1 else 's'}: {word}.", messages.SUCCESS)
+        told = "Work is offered again to" if active else "No more work is offered to"
+        self.message_user(request, f"{told} {changed} provider{'' if changed == 1 else 's'}.", messages.SUCCESS)
 
     @admin.display(description="Live")
     def live(self, row: Provider) -> SafeString:
