@@ -5,6 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
+from jobs.runners.catalogue import models
+
 
 @register()
 def settings_fit_together(**_: Any) -> list[CheckMessage]:
@@ -14,8 +16,10 @@ def settings_fit_together(**_: Any) -> list[CheckMessage]:
     def wrong(number: int, what: str, hint: str) -> None:
         found.append(Error(what, hint=hint, id=f"tallystick.E{number:03d}"))
 
-    if settings.COMMIT_POLICY not in ("batch", "each"):
-        wrong(1, f"COMMIT_POLICY is {settings.COMMIT_POLICY!r}", "Use batch (anchors alone) or each.")
+    if settings.COMMIT_POLICY != "batch":
+        wrong(1, f"COMMIT_POLICY is {settings.COMMIT_POLICY!r}", "Use batch: this version commits anchors alone.")
+    if settings.DEFAULT_MODEL not in models():
+        wrong(8, f"DEFAULT_MODEL is {settings.DEFAULT_MODEL!r}", f"Name one of {', '.join(sorted(models()))}.")
     if settings.CHAIN_RPC_URL and settings.CHAIN_ID == 10507 and settings.EMBEDDED:
         wrong(
             2,

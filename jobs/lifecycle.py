@@ -272,8 +272,18 @@ def progress(*, fencing: int, step: int, steps: int, n: int, claim: str, signatu
         )
 
 
-def complete(*, fencing: int, claim: str, signature: Signature, usage: str, usage_signature: Signature) -> Job:
+def complete(
+    *,
+    fencing: int,
+    claim: str,
+    signature: Signature,
+    usage: str,
+    usage_signature: Signature,
+    salts: Mapping[str, str] | None = None,
+) -> Job:
     """Accept the work: its outputs must be in the store already. Evidence follows in stages of its own.
+
+    `salts` are those of the claims' salted fields (the client's pseudonym), kept for the parties.
 
     Raises: LeaseLost, ClaimRefused.
     """
@@ -287,7 +297,13 @@ def complete(*, fencing: int, claim: str, signature: Signature, usage: str, usag
             attempt,
             AttemptState.SUCCEEDED,
             finished_at=now,
-            completion={"claim": claim, "sig": signature, "usage": usage, "usage_sig": usage_signature},
+            completion={
+                "claim": claim,
+                "sig": signature,
+                "usage": usage,
+                "usage_sig": usage_signature,
+                "salts": dict(salts or {}),
+            },
         )
         move(
             job,

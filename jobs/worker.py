@@ -36,7 +36,7 @@ from jobs.states import AttemptState
 from minting.usage import UsageClaim, usage_text
 from provenance.errors import ProvenanceError, StoreFull
 from provenance.store import house_store
-from receipts.canonical import b64url, field_digest, unb64url, utc
+from receipts.canonical import b64url, field_digest, utc
 from receipts.keys import Ed25519Signer, ed25519_signer, sign_text
 
 log = logging.getLogger(__name__)
@@ -241,6 +241,7 @@ class _Saying:
         # No instrument for the unit that was sold means nothing to bill, never an estimate.
         units = int(reading[self.attempt.unit_type].get("value", 0))
         price = int(self.attempt.price)
+        salt = secrets.token_bytes(16)
         usage = usage_text(
             UsageClaim(
                 job_id=self.job.job_id,
@@ -248,7 +249,7 @@ class _Saying:
                 attempt=self.attempt.number,
                 provider=self.signer.key_id,
                 payout=provider.payout,
-                client=client_pseudonym(self.job),
+                client=client_pseudonym(self.job, salt),
                 units=units,
                 unit_type="gpu_ms" if self.attempt.unit_type == "gpu_ms" else "cpu_ms",
                 price=price,
@@ -264,12 +265,18 @@ class _Saying:
                 chain_id=settings.CHAIN_ID,
             )
         )
-        return self._signed(claim) | {"usage": usage, "usage_signature": sign_text(self.signer, usage)}
+        return self._signed(claim) | {
+            "usage": usage,
+            "usage_signature": sign_text(self.signer, usage),
+            "salts": {"client": b64url(salt)},
+        }
 
 
-def client_pseudonym(job: Job) -> str:
-    """Name a job's client so that two jobs of one client can't be told to be of one: the salted digest of its key."""
-    salt = unb64url(min(job.salts.values()), size=16)
+def client_pseudonym(job: Job, salt: bytes) -> str:
+    """Name a job's client so that two jobs of one client can't be told to be of one: a salted digest.
+
+    The salt is the worker's own: one of the inputs' would tell the client to whom an input is disclosed.
+    """
     return field_digest("client", job.client_key or job.tenant_id, salt)
 
 

@@ -25,6 +25,7 @@ MAX_SAFE_INTEGER: Final = 2**53 - 1
 _CID_PREFIX: Final = b"\x01\x55\x12\x20"
 _BOM: Final = b"\xef\xbb\xbf"
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_NO_BRACKETS: Final = re.compile(r"[^\[\]{}]+")
 _PLAIN: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _TIME: Final = re.compile(r"\A\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z\Z")
 
@@ -65,7 +66,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_RECEIPT_BYTES, max_depth: int = 
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise NotCanonical("$", f"not UTF-8 at byte {error.start}") from None
-    if _nesting(text) > max_depth:
+    if nesting(text) > max_depth:
         raise NotCanonical("$", f"nested deeper than {max_depth} levels")
     try:
         value = json.loads(
@@ -185,14 +186,17 @@ def _safe_int(text: str) -> int:
     return int(text)
 
 
-def _nesting(text: str) -> int:
-    """Give the depth before the parser recurses; brackets inside strings don't count, in either direction."""
+def nesting(text: str) -> int:
+    """Give the depth of JSON text before a parser recurses; brackets inside strings don't count, in either direction.
+
+    A parser's own guard is the interpreter's recursion limit, which a library may have raised beyond the C stack.
+    """
     deepest = depth = 0
-    for character in _STRING.sub("", text):
+    for character in _NO_BRACKETS.sub("", _STRING.sub("", text)):
         if character in "[{":
             depth += 1
             deepest = max(deepest, depth)
-        elif character in "]}":
+        else:
             depth -= 1
     return deepest
 

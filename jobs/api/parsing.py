@@ -11,9 +11,10 @@ from rest_framework.exceptions import APIException
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import JSONRenderer
 
-from receipts.canonical import MAX_SAFE_INTEGER
+from receipts.canonical import MAX_SAFE_INTEGER, nesting
 
 MAX_DEPTH: Final = 16
+_FAR_TOO_DEEP: Final = 100  # up to here the place is named; beyond, the parser itself would be at risk
 _NUMBER_LENGTH: Final = 40
 _EXPONENT: Final = 30
 _BOM: Final = b"\xef\xbb\xbf"
@@ -84,8 +85,11 @@ def read_json(data: bytes) -> Any:
     if data.startswith(_BOM):
         raise BadBody("$", "must not start with a byte order mark")
     try:
+        text = data.decode("utf-8")
+        if nesting(text) > _FAR_TOO_DEEP:
+            raise BadBody("$", f"must not be nested deeper than {MAX_DEPTH} levels")
         value = json.loads(
-            data.decode("utf-8"),
+            text,
             object_pairs_hook=_unique,
             parse_float=_decimal,
             parse_int=_integer,
@@ -95,8 +99,6 @@ def read_json(data: bytes) -> Any:
         raise BadBody("$", f"must be UTF-8, which ends at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise BadBody("$", f"must be JSON, which ends at character {error.pos}") from None
-    except RecursionError:
-        raise BadBody("$", f"must not be nested deeper than {MAX_DEPTH} levels") from None
     _check(value, "$", 0)
     return value
 

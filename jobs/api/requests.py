@@ -4,11 +4,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from django.conf import settings
+
 from jobs.admission import JobRequest
 from jobs.errors import BadRequest
 from jobs.runners import runner_for
 from jobs.runners.base import BadInput
-from jobs.runners.catalogue import DEFAULT, reference_of
+from jobs.runners.catalogue import reference_of
 
 MAX_CLAIM: Final = 12_000
 MAX_PRIORITY: Final = 100
@@ -29,7 +31,7 @@ def read_job_request(body: Mapping[str, Any]) -> JobRequest:
         if name not in _READERS and name not in ("kind", "model", "inputs"):
             raise BadRequest(name[:80], body[name], f"is not known here; known are {', '.join(sorted(FIELDS))}")
     try:
-        kind, model = _given(body, "kind"), body.get("model", DEFAULT)
+        kind, model = _given(body, "kind"), body.get("model", settings.DEFAULT_MODEL)
         runner = runner_for(kind)
         reference_of(model)
     except BadInput as error:

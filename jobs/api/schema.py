@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
 from jobs.api.requests import AMOUNT, MAX_CLAIM, MAX_PRIORITY, MAX_TTL_S, MIN_TTL_S
 from jobs.runners import RUNNERS
 from jobs.runners.base import RunnerSpec
-from jobs.runners.catalogue import DEFAULT
 
 
 def _request_of(spec: RunnerSpec) -> dict[str, Any]:
@@ -20,7 +20,11 @@ def _request_of(spec: RunnerSpec) -> dict[str, Any]:
         "required": ["kind", "inputs"],
         "properties": {
             "kind": {"const": spec.kind},
-            "model": {"type": "string", "default": DEFAULT, "description": "A model that this house offers."},
+            "model": {
+                "type": "string",
+                "default": settings.DEFAULT_MODEL,
+                "description": "A model that this house offers.",
+            },
             "inputs": spec.schema.json_schema(),
             "max_price": {
                 "type": "string",
