@@ -41,8 +41,8 @@ def submit_signed(tenant: Tenant, *, key: str = "once", **changes: Any) -> str:
         model="tiny-shapes",
         inputs={name: field_digest(name, value, bytes(16)) for name, value in inputs.items()},
         hub=settings.LOG_ORIGIN,
-        nonce="n",
-        at="now",
+        nonce="A" * 22,
+        at="2026-11-21T07:00:52.310Z",
     )
     request = JobRequest(
         kind="text-to-image",
