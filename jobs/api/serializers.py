@@ -47,6 +47,7 @@ class Links(serializers.Serializer[Job]):
     receipts = serializers.URLField()
     tally = serializers.URLField()
     artifact = serializers.URLField()
+    cancel = serializers.URLField()
 
     def to_representation(self, job: Job) -> dict[str, str]:
         """Build the addresses from the one that was asked for."""
@@ -57,7 +58,7 @@ def links_of(job_id: str, request: Request | None) -> dict[str, str]:
     """Give the addresses of one job's pages."""
     path = f"{BASE}/jobs/{job_id}"
     here = request.build_absolute_uri(path) if request else path
-    return {"self": here} | {name: f"{here}/{name}" for name in ("receipts", "tally", "artifact")}
+    return {"self": here} | {name: f"{here}/{name}" for name in ("receipts", "tally", "artifact", "cancel")}
 
 
 class JobSerializer(serializers.ModelSerializer[Job]):

@@ -65,6 +65,12 @@ class Door(APIView):
     renderer_classes: Sequence[type[BaseRenderer]] = (JSONRenderer, ApiPage)
     permission_classes: Sequence[Any] = (IsAuthenticated, MayChange)
 
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Keep answers out of caches: what one caller sees is not for the next."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
+
 
 class Start(Door):
     """Submit GPU work, follow it, and take away the evidence."""

@@ -18,8 +18,17 @@ def test_a_jobs_page_tells_where_it_stands_and_where_the_rest_is(ada: Program) -
     assert (page["state"], page["attempt"], page["progress"]) == ("submitted", 0, {"step": 0, "steps": 5})
     assert page["created_at"] == told["created_at"]
     assert page["promise"] == told["promise"]
-    for address in page["links"].values():
-        assert ada.get(address.removeprefix("http://testserver")).status_code in (200, 409)
+    assert page["links"].keys() == {"self", "receipts", "tally", "artifact", "cancel"}
+    for name, address in page["links"].items():
+        answer = ada.get(address.removeprefix("http://testserver"))
+        assert answer.status_code == (405 if name == "cancel" else 409 if name in ("tally", "artifact") else 200)
+
+
+def test_no_cache_keeps_what_one_caller_sees_for_the_next(ada: Program) -> None:
+    job_id = ada.submit().json()["job_id"]
+    for address in ("jobs", f"jobs/{job_id}", f"jobs/{job_id}/receipts", f"jobs/{job_id}/tally", "nowhere", "jobs?x=1"):
+        answer = ada.get(f"/api/v1/{address}")
+        assert answer.status_code == 404 or "private" in answer["Cache-Control"], address
 
 
 def test_a_slash_at_the_end_changes_nothing(ada: Program) -> None:

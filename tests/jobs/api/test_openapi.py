@@ -117,7 +117,10 @@ def test_a_stranger_finds_the_way_to_log_in(house: None) -> None:
     page = Client().get("/api/v1/", headers={"Accept": "text/html"})
     assert page.status_code == 200
     assert b"/api/v1/session/login/?next=/api/v1/" in page.content
-    assert Client().get("/api/v1/session/login/").status_code == 200
+    door = Client().get("/api/v1/session/login/?next=/api/v1/")
+    assert door.status_code == 200
+    assert b"Tallystick" in door.content
+    assert b"Django REST framework" not in door.content
 
 
 def test_the_front_door_leads_to_the_documentation(house: None) -> None:
