@@ -25,8 +25,8 @@ from jobs.api.pagination import BySlug, Newest
 from jobs.api.parsing import plain
 from jobs.api.permissions import MayChange, tenant_of, visible_job, visible_jobs
 from jobs.api.renderers import ApiPage
+from jobs.api.request_schema import JOB_REQUEST
 from jobs.api.requests import read_idempotency_key, read_job_request
-from jobs.api.schema import JOB_REQUEST
 from jobs.api.serializers import (
     BASE,
     JobDetailSerializer,

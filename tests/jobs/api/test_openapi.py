@@ -10,7 +10,7 @@ from django.test import Client
 from drf_spectacular.validation import validate_schema
 from jsonschema import Draft202012Validator
 
-from jobs.api.schema import JOB_REQUEST
+from jobs.api.request_schema import JOB_REQUEST
 from jobs.models import User
 from jobs.runners import RUNNERS
 from tests.jobs.api.cast import CIRCLE, Program, person
