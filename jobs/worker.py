@@ -41,6 +41,7 @@ from receipts.keys import Ed25519Signer, ed25519_signer, sign_text
 
 log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 0.1  # at most ten progress receipts a second, whatever the model's step takes
+_PROGRESS_SPACING = 5.0  # between two lies the work's age so far, up to this: early news, little cost
 
 
 def work(provider_slug: str) -> int:
@@ -318,6 +319,7 @@ class _Reporter:
     saying: _Saying
     _newest: ProgressReport | None = None
     _told: int = 0
+    _began: float = 0.0
     _wake: threading.Event = field(default_factory=threading.Event)
     _over: bool = False
     _thread: threading.Thread | None = None
@@ -340,7 +342,7 @@ class _Reporter:
 
     def _tell(self) -> None:
         try:
-            last = 0.0
+            last = self._began = time.monotonic()
             while True:
                 if not self._over:  # the end may come together with the last step: one wake for both
                     self._wake.wait()
@@ -361,7 +363,9 @@ class _Reporter:
 
     def _due(self, progress: ProgressReport, last: float) -> bool:
         share = -(-progress.steps // settings.PROGRESS_RECEIPTS)
-        return progress.step % share == 0 and time.monotonic() - last >= _PROGRESS_SECONDS
+        now = time.monotonic()
+        spacing = max(_PROGRESS_SECONDS, min(now - self._began, _PROGRESS_SPACING))
+        return progress.step % share == 0 and now - last >= spacing
 
     def _note(self, progress: ProgressReport) -> None:
         self._told += 1

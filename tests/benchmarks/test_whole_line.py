@@ -62,7 +62,7 @@ def test_the_line_beside_the_bare_loop(
 
     torch.set_num_threads(1)
     pipeline_class: Any = DiffusionPipeline
-    pipe = pipeline_class.from_pretrained(reference_of("tiny-shapes"), use_safetensors=True, torch_dtype=torch.float32)
+    pipe = pipeline_class.from_pretrained(reference_of("tiny-shapes"), use_safetensors=True, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     worker.warm_runner("text-to-image", "tiny-shapes")
     probe = bare_loop(pipe, 20, tmp_path)
