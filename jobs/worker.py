@@ -41,7 +41,7 @@ from receipts.keys import Ed25519Signer, ed25519_signer, sign_text
 
 log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 0.1  # at most ten progress receipts a second, whatever the model's step takes
-_PROGRESS_SPACING = 5.0  # between two lies the work's age so far, up to this: early news, little cost
+_PROGRESS_SPACING = 5.0  # between two lies half of the work's age, up to this: early news, little cost
 
 
 def work(provider_slug: str) -> int:
@@ -364,7 +364,7 @@ class _Reporter:
     def _due(self, progress: ProgressReport, last: float) -> bool:
         share = -(-progress.steps // settings.PROGRESS_RECEIPTS)
         now = time.monotonic()
-        spacing = max(_PROGRESS_SECONDS, min(now - self._began, _PROGRESS_SPACING))
+        spacing = max(_PROGRESS_SECONDS, min((now - self._began) / 2, _PROGRESS_SPACING))
         return progress.step % share == 0 and now - last >= spacing
 
     def _note(self, progress: ProgressReport) -> None:

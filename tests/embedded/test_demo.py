@@ -1,6 +1,7 @@
 """`manage.py demo`, `up` and `down` as a person meets them: a first start that is killed, a second that goes on."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -114,7 +115,7 @@ def test_the_story_is_told_in_the_order_in_which_it_happened(told: Told) -> None
     words = ("submitted", "promise", "scheduled", "started", "progress", "completed", "credential", "usage", "attested")
     places = [told.stderr.index(f"  {word:<11} ") for word in (*words, "leaves", "checkpoint", "anchor", "mint")]
     assert places == sorted(places)
-    assert re.search(r"denoising step \d+ of 15\n", told.stderr)
+    assert re.search(r"denoising step \d+ of \d+\n", told.stderr)
     assert "no witness vouches for its log and its chain is its own" in told.stderr
 
 
