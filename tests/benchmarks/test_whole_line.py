@@ -19,7 +19,7 @@ from tests.flow.conftest import ada, house  # noqa: F401  fixtures
 from tests.flow.test_line import INPUTS, submit_signed
 
 pytestmark = pytest.mark.chain
-ROUNDS = 5
+ROUNDS = 9
 WANTED_SECONDS = 2.0
 
 
@@ -72,10 +72,11 @@ def test_the_line_beside_the_bare_loop(
     for _ in range(ROUNDS):
         bare.append(bare_loop(pipe, steps, tmp_path))
         line.append(through_the_line(ada, steps))
-    ratio = statistics.median(line) / statistics.median(bare)
+    ratio = statistics.median(a / b for a, b in zip(line, bare, strict=True))
+    best = min(line) / min(bare)
     with capsys.disabled():
         print(
             f"\nwhole line: {statistics.median(line):.2f} s beside {statistics.median(bare):.2f} s bare,"
-            f" {steps} steps, median of {ROUNDS}: ratio {ratio:.3f} (wanted: <= 1.03)"
+            f" {steps} steps, {ROUNDS} rounds: median ratio {ratio:.3f}, of the best {best:.3f} (wanted: <= 1.03)"
         )
     assert len(line) == len(bare) == ROUNDS
