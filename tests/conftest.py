@@ -22,3 +22,14 @@ def flush_past_the_guards() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseOperations, "execute_sql_flush", past_the_guards)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_rates() -> None:
+    """Let every module begin with its whole rate: the cache counts what earlier ones asked in this minute."""
+    from django.core.cache import cache
+
+    from jobs.api.throttling import taken
+
+    cache.clear()
+    taken.clear()

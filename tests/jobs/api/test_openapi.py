@@ -20,7 +20,7 @@ from tests.jobs.api.test_submitting import BAD_FIELDS
 @pytest.fixture(scope="module")
 def described() -> dict[str, Any]:
     answer = Client().get("/api/v1/openapi.json")
-    assert answer.status_code == 200
+    assert answer.status_code == 200, answer.content[:500]
     told: dict[str, Any] = json.loads(answer.content)
     return told
 
@@ -126,7 +126,7 @@ def test_a_stranger_finds_the_way_to_log_in(house: None) -> None:
 def test_the_front_door_leads_to_the_documentation(house: None) -> None:
     answer = Client().get("/", follow=True)
     assert answer.redirect_chain == [("/docs/", 302)]
-    assert answer.status_code == 200
+    assert answer.status_code == 200, answer.content[:500]
 
 
 def test_a_problem_is_shown_beside_the_form(ada: Program) -> None:
