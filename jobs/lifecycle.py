@@ -151,7 +151,7 @@ def cancel(*, job_id: str, by: str) -> Job:
     Raises: IllegalMove, when it is over already.
     """
     with transaction.atomic():
-        job = _locked(job_id)
+        job = locked(job_id)
         data: dict[str, Any] = {"by": by, "billed": "nothing"} | _held_lease(job)
         _end_lease(job, AttemptState.FAILED)
         move(job, JobState.CANCELLED, finished_at=database_now())
@@ -165,7 +165,7 @@ def cancel(*, job_id: str, by: str) -> Job:
 def schedule(*, job_id: str) -> Attempt | None:
     """Hold the auction for a submitted job and grant the winner a lease; None when no provider has room."""
     with transaction.atomic():
-        job = _locked(job_id)
+        job = locked(job_id)
         if job.state != JobState.SUBMITTED:
             return None
         won = hold_auction(job)
@@ -206,7 +206,7 @@ def requeue(*, fencing: int) -> Job | None:
 def expire(*, job_id: str) -> Job | None:
     """Fail a job whose time to live has passed before it ran; None when it has not, or when it runs."""
     with transaction.atomic():
-        job = _locked(job_id)
+        job = locked(job_id)
         if job.state not in (JobState.SUBMITTED, JobState.SCHEDULED) or job.expires_at > database_now():
             return None
         held = _held_lease(job)
@@ -434,20 +434,16 @@ def note(job: Job, event_type: str, data: dict[str, Any], *, n: int = 0) -> None
 # --- locks and checks ----------------------------------------------------------------------------
 
 
-def _locked(job_id: str) -> Job:
-    return Job.objects.select_for_update(of=("self",)).get(pk=job_id)
-
-
 def locked(job_id: str) -> Job:
     """Lock a job's row until the transaction at hand ends."""
-    return _locked(job_id)
+    return Job.objects.select_for_update(of=("self",)).get(pk=job_id)
 
 
 def _locked_by(fencing: int) -> tuple[Job, Attempt]:
     job_id = Attempt.objects.filter(pk=fencing).values_list("job_id", flat=True).first()
     if job_id is None:
         raise LeaseLost(fencing)
-    job = _locked(job_id)
+    job = locked(job_id)
     attempt = Attempt.objects.select_for_update(of=("self",)).select_related("provider").get(pk=fencing)
     return job, attempt
 
