@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from django.conf import settings
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
@@ -16,8 +16,9 @@ from django.shortcuts import render
 from django.urls import path, re_path
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_safe
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 FOLDER: Final = settings.BASE_DIR / "templates" / "docs"
 CONTENTS: Final = {
@@ -83,6 +84,8 @@ def file_of(name: str) -> Path | None:
 
 def render_page(text: str) -> Page:
     """Turn a page's Markdown into HTML."""
+    from markdown_it import MarkdownIt  # here: only who reads the documentation needs it
+
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(text)
     title = "Tallystick"
@@ -105,14 +108,14 @@ def anchor_of(words: str) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", words.replace("'", "").lower()))
 
 
-def _row_word(tokens: list[Token], at: int) -> str | None:
+def _row_word(tokens: "list[Token]", at: int) -> str | None:
     if tokens[at + 1].type != "td_open":
         return None
     word = _CODE_WORD.fullmatch(tokens[at + 2].content)
     return word[1] if word else None
 
 
-def _lead_to_pages(token: Token) -> None:
+def _lead_to_pages(token: "Token") -> None:
     """Files link to files, so that they read well in the repository; here the same links lead to pages."""
     for child in token.children or []:
         target = child.attrGet("href")

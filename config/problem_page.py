@@ -1,12 +1,12 @@
 """The page that a problem's `type` leads to."""
 
-from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from config.problems import table_rows
 from jobs.api.views import Door
+from receipts.api.description import described
 
 
 class ProblemTable(Door):
@@ -14,7 +14,7 @@ class ProblemTable(Door):
 
     permission_classes = (AllowAny,)
 
-    @extend_schema(exclude=True)
+    @described(exclude=True)
     def get(self, request: Request) -> Response:
         """List the problems."""
         return Response(table_rows())

@@ -19,7 +19,6 @@ from django.utils.safestring import SafeString
 
 from jobs import desk
 from jobs.errors import NotYet
-from jobs.job_page import INLINE, JobPage, version_of
 from jobs.market.liveness import Liveness, liveness_of
 from jobs.models import ApiKey, Attempt, Job, Provider, User
 from jobs.models.work import JobQuerySet
@@ -219,6 +218,8 @@ class JobAdmin(EvidenceAdmin):
 
     def now_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Give the page's content anew, or 204 where it still shows how the job stands."""
+        from jobs.job_page import version_of
+
         job = self.readable(request, object_id)
         if request.GET.get("seen") == version_of(job):
             return HttpResponse(status=204)
@@ -228,11 +229,15 @@ class JobAdmin(EvidenceAdmin):
         return self._told(row)
 
     def _told(self, job: Job) -> dict[str, Any]:
+        from jobs.job_page import JobPage, version_of  # here: it brings the whole verifier, which no other page needs
+
         # The version comes first: what changes while the page is made is asked for again.
         return {"version": version_of(job), "page": JobPage(job), "job": job, "title": job.job_id}
 
     def artifact_view(self, request: HttpRequest, object_id: str, artifact_id: int) -> HttpResponse | FileResponse:
         """Serve one artifact of a job that this person may read: pictures inline, everything else as a download."""
+        from jobs.job_page import INLINE
+
         job = self.readable(request, object_id)
         artifact = (
             Artifact.objects.filter(pk=artifact_id, tenant_id=job.tenant_id, subject=job.job_id)

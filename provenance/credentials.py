@@ -7,19 +7,22 @@ stays in the store without a name.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from provenance.authority import Authority, load_authority
 from provenance.digests import Sha256, as_sha256
 from provenance.errors import NameTaken
-from provenance.manifest import CredentialFacts
 from provenance.models import Artifact, Blob, Credential
-from provenance.sign import PreparedCredential, prepare
-from provenance.signers.base import CredentialSigner
-from provenance.signers.file import FileSigner
 from provenance.store import Stored, house_store
 from receipts.models import Tenant
+
+if TYPE_CHECKING:
+    # Signing and X.509 take long to import, and most who keep rows sign nothing.
+    from provenance.authority import Authority
+    from provenance.manifest import CredentialFacts
+    from provenance.sign import PreparedCredential
+    from provenance.signers.base import CredentialSigner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +40,20 @@ class IssuedCredential:
     certificate_sha256: str
 
 
-def house_signer() -> CredentialSigner:
+def house_signer() -> "CredentialSigner":
     """Give the signer that the settings name; it is loaded anew each time, so a renewed leaf needs no restart.
 
     Raises: AuthorityMissing, AuthorityBroken.
     """
+    from provenance.signers.file import FileSigner
+
     return FileSigner(house_authority())
 
 
-def house_authority() -> Authority:
+def house_authority() -> "Authority":
     """Load the house's certificates; a trust file needs `root_pem`. Raises: AuthorityMissing, AuthorityBroken."""
+    from provenance.authority import load_authority
+
     return load_authority(Path(settings.KEYS_DIR) / "c2pa")
 
 
@@ -59,11 +66,13 @@ def find_credential(*, tenant: Tenant, subject: str, unsigned_sha256: str) -> Is
     return _issued(row) if row else None
 
 
-def prepare_credential(*, mime: str, facts: CredentialFacts) -> PreparedCredential:
+def prepare_credential(*, mime: str, facts: "CredentialFacts") -> "PreparedCredential":
     """Sign an output with the house's key into the house's store. Slow: call it in a worker, outside a transaction.
 
     Raises: BlobMissing, NotSignable, SigningFailed, StoreFull, AuthorityMissing, AuthorityBroken.
     """
+    from provenance.sign import prepare
+
     return prepare(
         store=house_store(),
         signer=house_signer(),
@@ -74,7 +83,7 @@ def prepare_credential(*, mime: str, facts: CredentialFacts) -> PreparedCredenti
     )
 
 
-def keep(*, tenant: Tenant, prepared: PreparedCredential) -> IssuedCredential:
+def keep(*, tenant: Tenant, prepared: "PreparedCredential") -> IssuedCredential:
     """Write the rows of a prepared credential, or give the one that stands there already.
 
     Belongs into the caller's transaction. A rolled back one leaves the signed blob without a name.
@@ -122,7 +131,7 @@ def _keep_blob(stored: Stored, mime: str) -> Blob:
     return blob
 
 
-def _name_artifacts(tenant: Tenant, facts: CredentialFacts, signed: Blob, manifest: Blob | None) -> None:
+def _name_artifacts(tenant: Tenant, facts: "CredentialFacts", signed: Blob, manifest: Blob | None) -> None:
     output = Artifact.objects.filter(
         tenant=tenant, subject=facts.job_id, role=Artifact.Role.OUTPUT, blob_id=facts.unsigned_sha256
     ).first()

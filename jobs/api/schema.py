@@ -1,13 +1,28 @@
-"""Tell OpenAPI what it can't see for itself. Imported when the description is made, by the hook in the settings."""
+"""Describe the API, and tell OpenAPI what it can't see for itself. Imported when somebody asks for the description."""
 
 from collections.abc import Sequence
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.renderers import OpenApiJsonRenderer
+from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from receipts.api.description import take_told
+
+_telling: Final = Lock()  # a second request waits until the views are told, or it would describe half of them
+
+openapi = SpectacularAPIView.as_view(renderer_classes=[OpenApiJsonRenderer])
+# Its script comes from an address of its own, so that the page needs no script in it.
+page = SpectacularSwaggerSplitView.as_view(url_name="openapi")
 
 
 def documented(endpoints: Sequence[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
-    """Keep one spelling of each address: those with a trailing slash work too, and are not told twice."""
+    """Tell the views, and keep one spelling of each address: that with a trailing slash works too."""
+    with _telling:
+        for method, words in take_told():
+            extend_schema(**words)(method)
     return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
 
 

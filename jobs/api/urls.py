@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.http import HttpRequest, HttpResponseBase
 from django.urls import URLPattern, include, path, register_converter
-from drf_spectacular.renderers import OpenApiJsonRenderer
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from jobs.api import views
 from receipts.api.urls import api_urlpatterns as receipts_urlpatterns
@@ -26,6 +25,20 @@ class JobIdConverter:
 register_converter(JobIdConverter, "job")
 
 
+def openapi(request: HttpRequest) -> HttpResponseBase:
+    """Give the description. It takes long to import what makes it: no other request, and no command, pays for it."""
+    from jobs.api import schema
+
+    return schema.openapi(request)
+
+
+def described_page(request: HttpRequest) -> HttpResponseBase:
+    """Show the description to people; late, as above."""
+    from jobs.api import schema
+
+    return schema.page(request)
+
+
 def _both(route: str, view: Callable[..., Any], name: str) -> list[URLPattern]:
     return [path(route, view, name=name), path(f"{route}/", view)]
 
@@ -41,11 +54,7 @@ urlpatterns = [
     *_both("providers", views.Providers.as_view(), "providers"),
     *_both("health", views.HealthCheck.as_view(), "health"),
     *receipts_urlpatterns,
-    *_both(
-        "openapi.json",
-        SpectacularAPIView.as_view(renderer_classes=[OpenApiJsonRenderer]),
-        "openapi",
-    ),
-    *_both("docs", SpectacularSwaggerView.as_view(url_name="openapi"), "api-docs"),
+    *_both("openapi.json", openapi, "openapi"),
+    *_both("docs", described_page, "api-docs"),
     path("session/", include("rest_framework.urls")),
 ]

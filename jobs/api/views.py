@@ -10,7 +10,7 @@ from django.http import FileResponse, Http404, HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import status
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.renderers import BaseRenderer, JSONRenderer
@@ -46,6 +46,7 @@ from minting.models import Usage
 from provenance.models import Artifact
 from provenance.store import house_store
 from receipts.api.access import access_of
+from receipts.api.description import described
 from receipts.api.negotiation import AsItIs
 from receipts.log import leaf_indices
 from receipts.models import Receipt
@@ -77,7 +78,7 @@ class Start(Door):
 
     permission_classes = (AllowAny,)
 
-    @extend_schema(exclude=True)
+    @described(exclude=True)
     def get(self, request: Request) -> Response:
         """Say where to go on."""
         here = request.build_absolute_uri
@@ -104,7 +105,7 @@ class Jobs(Door):
 
     example: ClassVar[Any] = {"kind": "text-to-image", "inputs": {"prompt": "a red circle", "steps": 15, "seed": 7}}
 
-    @extend_schema(
+    @described(
         operation_id="jobs_list",
         tags=["jobs"],
         parameters=[
@@ -123,7 +124,7 @@ class Jobs(Door):
         shown = JobSerializer(rows, many=True, context={"request": request})
         return self.paginator.get_paginated_response(shown.data)
 
-    @extend_schema(
+    @described(
         operation_id="jobs_create",
         tags=["jobs"],
         parameters=[IDEMPOTENCY_KEY],
@@ -156,7 +157,7 @@ class Jobs(Door):
 class OneJob(Door):
     """A job: where it stands, what was asked, and where its evidence is."""
 
-    @extend_schema(operation_id="job", tags=["jobs"], responses={200: JobDetailSerializer, 401: PROBLEM, 404: PROBLEM})
+    @described(operation_id="job", tags=["jobs"], responses={200: JobDetailSerializer, 401: PROBLEM, 404: PROBLEM})
     def get(self, request: Request, job_id: str) -> Response:
         """Show one job."""
         return Response(JobDetailSerializer(visible_job(request, job_id), context={"request": request}).data)
@@ -171,7 +172,7 @@ class CancelJob(Door):
 
     example: ClassVar[Any] = {}
 
-    @extend_schema(
+    @described(
         operation_id="job_cancel",
         tags=["jobs"],
         request=None,
@@ -188,7 +189,7 @@ class CancelJob(Door):
 class JobReceipts(Door):
     """All receipts of a job: those that carry its id, by `seq`, then the public ones about it."""
 
-    @extend_schema(
+    @described(
         operation_id="job_receipts",
         tags=["evidence"],
         responses={200: ReceiptSerializer(many=True), 401: PROBLEM, 404: PROBLEM},
@@ -206,7 +207,7 @@ class JobTally(Door):
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = AsItIs
 
-    @extend_schema(
+    @described(
         operation_id="job_tally",
         tags=["evidence"],
         parameters=[
@@ -234,7 +235,7 @@ class JobArtifact(Door):
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = AsItIs
 
-    @extend_schema(
+    @described(
         operation_id="job_artifact",
         tags=["evidence"],
         parameters=[OpenApiParameter("name", OpenApiTypes.STR, description="which one, where a job made several")],
@@ -256,7 +257,7 @@ class JobArtifact(Door):
 class Providers(Door):
     """Who serves, at which price, and how it has fared."""
 
-    @extend_schema(
+    @described(
         operation_id="providers_list",
         tags=["providers"],
         responses={200: ProviderSerializer(many=True), 401: PROBLEM},
@@ -276,7 +277,7 @@ class HealthCheck(Door):
     authentication_classes = ()
     throttle_classes = ()  # it asks the cache, which may be what is dead; answers are kept for a second instead
 
-    @extend_schema(
+    @described(
         operation_id="health",
         tags=["house"],
         auth=[],

@@ -5,13 +5,13 @@ import json
 from django.http import Http404, HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from receipts.api.access import Access, access_of
+from receipts.api.description import described
 from receipts.api.negotiation import AsItIs
 from receipts.api.tlog import published_checkpoint, published_tile
 from receipts.events import EVENTS, About
@@ -29,7 +29,7 @@ class ReceiptBytes(APIView):
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = AsItIs
 
-    @extend_schema(
+    @described(
         operation_id="receipt",
         tags=["evidence"],
         responses={(200, "application/json"): OpenApiTypes.OBJECT},
@@ -80,7 +80,7 @@ class PublicFile(APIView):
 class CheckpointFile(PublicFile):
     """The newest signed size of the log. Source: C2SP tlog-tiles, "Checkpoints"."""
 
-    @extend_schema(exclude=True)
+    @described(exclude=True)
     def get(self, request: Request) -> HttpResponse:
         """Give the note as it was published."""
         note = published_checkpoint()
@@ -92,7 +92,7 @@ class CheckpointFile(PublicFile):
 class TileFile(PublicFile):
     """A tile or entry bundle; whatever is no tile's path is not looked for. Source: C2SP tlog-tiles, "Tiles"."""
 
-    @extend_schema(exclude=True)
+    @described(exclude=True)
     def get(self, request: Request, path: str) -> HttpResponse:
         """Give the tile's bytes."""
         try:
@@ -107,7 +107,7 @@ class TileFile(PublicFile):
 class WellKnown(PublicFile):
     """The keys, chain and policy of this house, signed by its root key."""
 
-    @extend_schema(exclude=True)
+    @described(exclude=True)
     def get(self, request: Request) -> HttpResponse:
         """Give the document. Raises: NotPublished."""
         text = json.dumps(document(), ensure_ascii=False, indent=1)
