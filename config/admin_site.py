@@ -15,8 +15,8 @@ else:
     from unfold.forms import AuthenticationForm as AdminAuthenticationForm
     from unfold.sites import UnfoldAdminSite as AdminSite
 
-# The console's components (Alpine) evaluate their expressions in the browser and set styles: without this no button
-# works. No other page of the house allows either.
+# The console's components (Alpine) evaluate their expressions in the browser: without this no button works. No other
+# page of the house allows it.
 _loosened = csp_replace({"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE]})
 
 
