@@ -51,6 +51,7 @@ from receipts.api.negotiation import AsItIs
 from receipts.log import leaf_indices
 from receipts.models import Receipt
 
+SO_FAR = "?incomplete=true asks for what there is so far."
 PROBLEM = OpenApiResponse(ProblemSerializer, description="A problem, as application/problem+json (RFC 9457).")
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -225,7 +226,12 @@ class JobTally(Door):
         complete = request.query_params.get("incomplete") != "true"
         if complete:
             require_all_evidence(job)
-        tally = build_tally(job, disclose=disclose, anchored=complete and bool(settings.CHAIN_RPC_URL))
+        try:
+            tally = build_tally(job, disclose=disclose, anchored=complete and bool(settings.CHAIN_RPC_URL))
+        except NotYet as problem:
+            if not complete:
+                raise
+            raise NotYet(f"{problem.reason}; {SO_FAR}") from None
         return private_file(HttpResponse(tally, content_type="application/json"), f"{job_id}.tally.json")
 
 
@@ -357,9 +363,9 @@ def signed_artifact(job: Job, name: str | None) -> Artifact:
 def require_all_evidence(job: Job) -> None:
     """Insist that nothing more is to come. Raises: NotYet."""
     if not job.finished:
-        raise NotYet(f"Job {job.pk} is {job.state}; its tally is complete once it is over.")
+        raise NotYet(f"Job {job.pk} is {job.state}; its tally is complete once it is over; {SO_FAR}")
     if job.state == JobState.COMPLETED and job.evidence != EvidenceState.COMPLETE:
-        raise NotYet(f"Job {job.pk} is completed; its evidence waits for: {job.evidence}.")
+        raise NotYet(f"Job {job.pk} is completed; its evidence waits for: {job.evidence}; {SO_FAR}")
 
 
 def private_file(response: HttpResponseBase, filename: str) -> HttpResponseBase:

@@ -125,6 +125,14 @@ def published(settings: Any) -> None:
         settings.CHECKPOINT_SECONDS = 0.0
 
 
+def test_who_asks_for_a_tally_too_early_is_told_how_to_have_what_there_is(ada: Program, settings: Any) -> None:
+    job_id = ada.submit().json()["job_id"]
+    assert "?incomplete=true" in ada.get(f"/api/v1/jobs/{job_id}/tally").json()["detail"]
+    published(settings)
+    told = ada.get(f"/api/v1/jobs/{job_id}/tally?incomplete=true")
+    assert told.status_code == 200, told.content
+
+
 def test_the_tally_is_a_file_with_every_receipt(ada: Program, job: Job, settings: Any) -> None:
     published(settings)
     answer = ada.get(f"/api/v1/jobs/{job.pk}/tally")
@@ -145,6 +153,7 @@ def test_a_tally_waits_for_the_last_piece_of_evidence_unless_it_is_not_asked_to(
     waiting = ada.get(f"/api/v1/jobs/{job.pk}/tally")
     assert waiting.status_code == 409
     assert "mint" in waiting.json()["detail"]
+    assert "?incomplete=true" in waiting.json()["detail"]
     assert ada.get(f"/api/v1/jobs/{job.pk}/tally?incomplete=true").status_code == 200
 
 
@@ -153,7 +162,7 @@ def test_where_there_is_a_chain_a_tally_waits_for_its_anchor(ada: Program, job: 
     settings.CHAIN_RPC_URL = "http://127.0.0.1:9"
     waiting = ada.get(f"/api/v1/jobs/{job.pk}/tally")
     assert waiting.status_code == 409
-    assert "next anchor" in waiting.json()["detail"]
+    assert "next anchor; ?incomplete=true" in waiting.json()["detail"]
     assert ada.get(f"/api/v1/jobs/{job.pk}/tally?incomplete=true").status_code == 200
 
 
