@@ -112,12 +112,7 @@ TEMPLATES: list[dict[str, Any]] = [
     }
 ]
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
-STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
-}
-WHITENOISE_USE_FINDERS = True  # the embedded house collects nothing beforehand
+WHITENOISE_USE_FINDERS = True  # files are served from where they lie: nothing is collected, so no STATIC_ROOT
 AUTH_USER_MODEL = "jobs.User"
 LOGIN_URL = "/admin/login/"
 SESSION_COOKIE_HTTPONLY = True

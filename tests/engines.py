@@ -56,7 +56,6 @@ def chain_url(data_dir: Path) -> Iterator[str]:
 
 def _start_engines() -> None:
     folder = _temporary_folder()
-    (folder / "static").mkdir()
     # The developer's own house must not shine through: neither its settings nor its keys.
     os.environ["TALLYSTICK_DATA_DIR"] = str(folder)
     os.environ.setdefault("SECRET_KEY", "only-for-tests-" + folder.name)

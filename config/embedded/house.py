@@ -54,7 +54,6 @@ def standing(data_dir: Path, *, port: int | None, say: Say) -> Iterator[House]:
     """Stand a house up, and stop everything that was started on the way out. Raises: HouseProblem."""
     began = time.monotonic()
     refuse_full_disk(data_dir)
-    (data_dir / "static").mkdir(exist_ok=True)
     with sole_supervisor(data_dir, say):
         supervisor = Supervisor(data_dir, say)
         try:
