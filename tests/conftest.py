@@ -1,10 +1,38 @@
 """What every test may need."""
 
+import gc
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
+from pytest_django.plugin import DjangoDbBlocker
+
+OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Drop the test database once nobody else is in it.
+
+    A thread of a live server keeps its database connection until it has seen its client leave. That may be a moment
+    after the last test; and a client of `requests` leaves for good when its pool of connections is collected.
+    """
+    yield
+    gc.collect()
+    until = time.monotonic() + 5
+    with django_db_blocker.unblock():
+        while others() and time.monotonic() < until:
+            time.sleep(0.02)
+
+
+def others() -> int:
+    """Count the other sessions in our database."""
+    with connection.cursor() as cursor:
+        cursor.execute(OTHERS)
+        return int(cursor.fetchone()[0])
 
 
 @pytest.fixture(autouse=True, scope="session")
