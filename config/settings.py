@@ -144,6 +144,10 @@ DATABASES: dict[str, Any] = {
 }
 DATABASES["default"].setdefault("OPTIONS", {})
 DATABASES["default"]["OPTIONS"]["connect_timeout"] = 5
+# A statement that comes again is planned once for each connection: planning costs more than running most of ours.
+# A pooler that hands connections on between transactions, and knows no prepared statements, needs it off.
+_PREPARED: bool = env.bool("DATABASE_PREPARED", default=True)
+DATABASES["default"]["OPTIONS"] |= {"server_side_binding": True, "prepare_threshold": 2 if _PREPARED else None}
 DATABASES["default"]["ATOMIC_REQUESTS"] = False
 # A pool is for the threads of a web process; a Celery worker forks, and a pool does not survive that.
 if env.bool("DATABASE_POOL", default=False):

@@ -1,6 +1,6 @@
-"""Let a request in: hold its signed claim against what it asks, and ask the database once whether there is room.
+"""Let a request in: hold its signed claim against what it asks, and have the database say whether there is room.
 
-Nothing is written here; `lifecycle.submit` does that, in the transaction that `door` was asked in.
+Nothing is written here; `lifecycle.submit` does that, in the statement that asks whether the door is `OPEN`.
 """
 
 import datetime as dt
@@ -20,7 +20,6 @@ from jobs.claims import PROMISE, REQUEST, ClaimBroken, claim_text, read_claim
 from jobs.errors import BadRequest
 from receipts.canonical import NotCanonical, encode, field_digest, unb64url, utc
 from receipts.keys import Ed25519Signer, SignatureBroken, ed25519_signer, sign_text, verify_text
-from receipts.models import Tenant
 
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -40,41 +39,60 @@ class JobRequest:
     ttl_s: int | None = None
 
 
+# A job is let in where this holds: no other request with its key, room in the queue, a signer that is known.
+OPEN: Final = """
+(%(key)s::text IS NULL OR (pg_try_advisory_xact_lock(%(lock)s::bigint) AND NOT EXISTS (
+  SELECT FROM jobs_job WHERE tenant_id = %(tenant)s AND idempotency_key = %(key)s)))
+AND (SELECT count(*) FROM (SELECT FROM jobs_job WHERE tenant_id = %(tenant)s
+  AND state IN ('submitted', 'scheduled', 'running') LIMIT %(limit)s) AS unfinished) < %(limit)s
+AND (%(signer)s::text IS NULL OR EXISTS (
+  SELECT FROM receipts_publickey WHERE role = 'client' AND key_id = %(signer)s
+  AND tenant_id = %(tenant)s AND until_leaf IS NULL))
+"""
+
+
+def door(tenant_id: str, idempotency_key: str | None, signer: str | None) -> dict[str, Any]:
+    """Give what `OPEN` asks for. Two requests of a tenant with one key meet at the lock."""
+    lock = None
+    if idempotency_key is not None:
+        digest = hashlib.sha256(f"{tenant_id}\0{idempotency_key}".encode()).digest()
+        lock = int.from_bytes(digest[:8], signed=True)
+    return {
+        "key": idempotency_key,
+        "lock": lock,
+        "tenant": tenant_id,
+        "limit": settings.QUEUE_LIMIT,
+        "signer": signer,
+    }
+
+
 @dataclass(frozen=True, slots=True)
-class Door:
-    mine: bool
-    now: dt.datetime
+class Refusal:
+    """Why the door was not open: how long the queue is, who asked first with this key, whether the signer is known."""
+
     queued: int
     fingerprint: str | None
     answer: dict[str, Any]
-    key_known: bool
+    signer_known: bool
 
 
-def ask_door(tenant: Tenant, idempotency_key: str | None, signer: str | None) -> Door:
-    """Ask in one query all that admission depends on: a lock on the key, the clock, the queue, a first answer."""
-    lock = hashlib.sha256(f"{tenant.pk}\0{idempotency_key}".encode()).digest()[:8]
+def why_not(tenant_id: str, idempotency_key: str | None, signer: str | None) -> Refusal:
+    """Ask in one query why a job was not let in."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT %(key)s::text IS NULL OR pg_try_advisory_xact_lock(%(lock)s), clock_timestamp(),"
-            " (SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %(tenant)s"
+            "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE tenant_id = %(tenant)s"
             "   AND state IN ('submitted', 'scheduled', 'running') LIMIT %(limit)s) AS unfinished),"
             " first.fingerprint, first.answer,"
             " EXISTS (SELECT 1 FROM receipts_publickey WHERE role = 'client' AND key_id = %(signer)s"
             "   AND tenant_id = %(tenant)s AND until_leaf IS NULL)"
             " FROM (SELECT 1) AS one LEFT JOIN jobs_job AS first"
             "   ON first.tenant_id = %(tenant)s AND first.idempotency_key = %(key)s",
-            {
-                "key": idempotency_key,
-                "lock": int.from_bytes(lock, signed=True),
-                "tenant": tenant.pk,
-                "limit": settings.QUEUE_LIMIT,
-                "signer": signer,
-            },
+            door(tenant_id, idempotency_key, signer),
         )
-        mine, now, queued, fingerprint, answer, known = cursor.fetchone()
+        queued, fingerprint, answer, known = cursor.fetchone()
     if isinstance(answer, str):  # Django's own connections leave JSON as text
         answer = json.loads(answer)
-    return Door(mine, now, queued, fingerprint, answer or {}, known)
+    return Refusal(queued, fingerprint, answer or {}, known)
 
 
 def input_digests(inputs: Mapping[str, Any], salts: Mapping[str, str]) -> dict[str, str]:

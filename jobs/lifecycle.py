@@ -11,17 +11,19 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import DateTimeField, F, Func
 
 from jobs import wake
 from jobs.admission import (
+    OPEN,
     JobRequest,
-    ask_door,
     check_request_claim,
+    door,
     hub_key_id,
     input_digests,
     make_promise,
     new_job_id,
+    why_not,
 )
 from jobs.claims import COMPLETED, FAILED, PROGRESS, STARTED, ClaimBroken, read_claim
 from jobs.errors import (
@@ -35,6 +37,7 @@ from jobs.errors import (
 )
 from jobs.market.leases import grant, hold_auction
 from jobs.models import Attempt, Job, Provider
+from jobs.models.work import job_row
 from jobs.states import (
     ATTEMPT_MOVES,
     EVIDENCE_MOVES,
@@ -47,10 +50,9 @@ from jobs.states import (
 from provenance.credentials import keep_artifact
 from provenance.models import Artifact
 from provenance.store import Stored, house_store
-from receipts.canonical import NotCanonical, b64url, utc
+from receipts.canonical import Nid, NotCanonical, b64url, utc
 from receipts.keys import KeyId, Signature, SignatureBroken, verify_text
-from receipts.models import Tenant
-from receipts.record import AlreadyRecorded, database_now, record
+from receipts.record import AlreadyRecorded, Beside, NotLetIn, database_now, record
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,66 +68,58 @@ class Submitted:
 
 
 def submit(
-    *, tenant: Tenant, request: JobRequest, idempotency_key: str | None, fingerprint: str, actor: str
+    *,
+    tenant_id: str,
+    request: JobRequest,
+    idempotency_key: str | None,
+    fingerprint: str,
+    actor: str,
+    now: dt.datetime | None = None,
 ) -> Submitted:
-    """Accept a job: its row, its JobSubmitted receipt and the hub's promise. Three queries.
+    """Accept a job: its row, its JobSubmitted receipt and the hub's promise, by one statement where the door is open.
+
+    `now` is the database's clock, where the caller has just read it.
 
     Raises: BadRequest, IdempotencyConflict, StillRunning, QueueFull.
     """
     salts = request.salts or {name: b64url(secrets.token_bytes(16)) for name in request.inputs}
     digests = input_digests(request.inputs, salts)
     signer = check_request_claim(request, digests)
-    with transaction.atomic():
-        door = ask_door(tenant, idempotency_key, signer)
-        if door.fingerprint is not None:
-            if door.fingerprint != fingerprint:
-                raise IdempotencyConflict(f"the Idempotency-Key {idempotency_key!r} came before, with another body")
-            return Submitted(door.answer["job_id"], False, door.answer)
-        if not door.mine:
-            raise StillRunning(f"a request with the Idempotency-Key {idempotency_key!r} is being worked on")
-        if signer and not door.key_known:
-            raise BadRequest("sig.key_id", signer, "must be a client key that this tenant has registered")
-        if door.queued >= settings.QUEUE_LIMIT:
-            raise QueueFull(settings.QUEUE_LIMIT)
-        job_id = new_job_id()
-        expires_at = door.now + dt.timedelta(seconds=request.ttl_s or settings.JOB_TTL_SECONDS)
-        data: dict[str, Any] = {
-            "kind": request.kind,
-            "model": request.model,
-            "inputs": digests,
-            "priority": request.priority,
-            "expires_at": utc(expires_at),
-        }
-        if request.max_price is not None:
-            data["max_price"] = str(request.max_price)
-        if request.claim is not None:
-            data |= {"claim": request.claim, "sig": request.signature}
-        receipt = record(
-            event_type="JobSubmitted",
-            subject=job_id,
-            tenant_id=tenant.pk,
-            actor=f"client:{signer}" if signer else actor,
-            data=data,
-            first=True,
-            occurred_at=door.now,
+    now = now or database_now()
+    job_id = new_job_id()
+    expires_at = now + dt.timedelta(seconds=request.ttl_s or settings.JOB_TTL_SECONDS)
+    data: dict[str, Any] = {
+        "kind": request.kind,
+        "model": request.model,
+        "inputs": digests,
+        "priority": request.priority,
+        "expires_at": utc(expires_at),
+    }
+    if request.max_price is not None:
+        data["max_price"] = str(request.max_price)
+    if request.claim is not None:
+        data |= {"claim": request.claim, "sig": request.signature}
+    answer: dict[str, Any] = {"job_id": job_id}
+
+    def row(nid: Nid) -> Beside:
+        promise = make_promise(nid, now)
+        answer.update(
+            {
+                "nid": nid,
+                "kind": request.kind,
+                "model": request.model,
+                "state": JobState.SUBMITTED.value,
+                "attempt": 0,
+                "created_at": utc(now),
+                "inputs": digests,
+                "salts": salts,
+                "promise": promise,
+            }
         )
-        promise = make_promise(receipt.nid, door.now)
-        answer = {
-            "job_id": job_id,
-            "nid": receipt.nid,
-            "kind": request.kind,
-            "model": request.model,
-            "state": JobState.SUBMITTED.value,
-            "attempt": 0,
-            "created_at": utc(door.now),
-            "inputs": digests,
-            "salts": salts,
-            "promise": promise,
-        }
-        Job.objects.add(
+        facts = job_row(
             job_id=job_id,
-            tenant=tenant,
-            nid=receipt.nid,
+            tenant_id=tenant_id,
+            nid=nid,
             kind=request.kind,
             model=request.model,
             inputs=request.inputs,
@@ -139,10 +133,38 @@ def submit(
             promise=promise,
             answer=answer,
             steps=int(request.inputs.get("steps", 0) or 0),
-            created_at=door.now,
+            created_at=now,
         )
-        wake.hub(job_id)
+        return Beside(table="jobs_job", row=facts, condition=OPEN, given=door(tenant_id, idempotency_key, signer))
+
+    try:
+        record(
+            event_type="JobSubmitted",
+            subject=job_id,
+            tenant_id=tenant_id,
+            actor=f"client:{signer}" if signer else actor,
+            data=data,
+            first=True,
+            occurred_at=now,
+            beside=row,
+        )
+    except (NotLetIn, AlreadyRecorded):  # the latter: the first one with this key was written meanwhile
+        return _answer_again(tenant_id, idempotency_key, fingerprint, signer)
+    wake.hub(job_id)
     return Submitted(job_id, True, answer)
+
+
+def _answer_again(tenant_id: str, idempotency_key: str | None, fingerprint: str, signer: str | None) -> Submitted:
+    refusal = why_not(tenant_id, idempotency_key, signer)
+    if refusal.fingerprint is not None:
+        if refusal.fingerprint != fingerprint:
+            raise IdempotencyConflict(f"the Idempotency-Key {idempotency_key!r} came before, with another body")
+        return Submitted(refusal.answer["job_id"], False, refusal.answer)
+    if signer and not refusal.signer_known:
+        raise BadRequest("sig.key_id", signer, "must be a client key that this tenant has registered")
+    if refusal.queued >= settings.QUEUE_LIMIT or idempotency_key is None:
+        raise QueueFull(settings.QUEUE_LIMIT)
+    raise StillRunning(f"a request with the Idempotency-Key {idempotency_key!r} is being worked on")
 
 
 def cancel(*, job_id: str, by: str) -> Job:
@@ -195,8 +217,8 @@ def schedule(*, job_id: str) -> Attempt | None:
 def requeue(*, fencing: int) -> Job | None:
     """Offer a job again whose lease ran out; after the last attempt it failed. None when the lease still holds."""
     with transaction.atomic():
-        job, attempt = _locked_by(fencing)
-        if attempt.state not in (AttemptState.LEASED, AttemptState.RUNNING) or attempt.lease_until > database_now():
+        job, attempt, now = _locked_by(fencing)
+        if attempt.state not in (AttemptState.LEASED, AttemptState.RUNNING) or attempt.lease_until > now:
             return None
         cause = "lease-lost" if attempt.state == AttemptState.RUNNING else "not-started"
         _again_or_fail(job, attempt, AttemptState.LOST, cause=cause, class_=cause, extra={})
@@ -439,19 +461,24 @@ def locked(job_id: str) -> Job:
     return Job.objects.select_for_update(of=("self",)).get(pk=job_id)
 
 
-def _locked_by(fencing: int) -> tuple[Job, Attempt]:
-    job_id = Attempt.objects.filter(pk=fencing).values_list("job_id", flat=True).first()
-    if job_id is None:
+def _locked_by(fencing: int) -> tuple[Job, Attempt, dt.datetime]:
+    """Lock a lease's job, then the lease; give both, and the database's clock."""
+    attempt = (
+        Attempt.objects.select_for_update(of=("job", "self"))
+        .select_related("job__tenant", "provider")
+        .annotate(asked_at=Func(function="clock_timestamp", output_field=DateTimeField()))
+        .filter(pk=fencing)
+        .first()
+    )
+    if attempt is None:
         raise LeaseLost(fencing)
-    job = locked(job_id)
-    attempt = Attempt.objects.select_for_update(of=("self",)).select_related("provider").get(pk=fencing)
-    return job, attempt
+    return attempt.job, attempt, attempt.asked_at
 
 
 def _held(fencing: int, *states: AttemptState) -> tuple[Job, Attempt]:
     """Lock the job that this fencing number holds. A lease that ran out counts as lost, swept or not."""
-    job, attempt = _locked_by(fencing)
-    if attempt.state not in states or attempt.number != job.attempt or attempt.lease_until <= database_now():
+    job, attempt, now = _locked_by(fencing)
+    if attempt.state not in states or attempt.number != job.attempt or attempt.lease_until <= now:
         raise LeaseLost(fencing)
     return job, attempt
 

@@ -79,7 +79,7 @@ def receive_usage(
         unit_type=claim.unit_type,
         price=claim.price,
         amount=claim.amount,
-        usage_receipt_id=written.id,
+        usage_receipt=Receipt.objects.get(nid=written.nid),
     )
 
 
@@ -103,7 +103,7 @@ def attest(*, usage: Usage, facts: Facts) -> Usage:
         usage,
         MintState.ATTESTED,
         attestation={"deadline": deadline, "signatures": [signature]},
-        attested_receipt=Receipt(pk=written.id),
+        attested_receipt=Receipt.objects.get(nid=written.nid),
     )
 
 

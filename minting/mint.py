@@ -138,4 +138,4 @@ def _note_minted(usage: Usage, landed: Landed) -> Usage:
         actor=f"sender:{sender_signer().address}",
         data=data,
     )
-    return move(usage, MintState.MINTED, minted_receipt=Receipt(pk=written.id), reason="")
+    return move(usage, MintState.MINTED, minted_receipt=Receipt.objects.get(nid=written.nid), reason="")

@@ -118,17 +118,18 @@ def keep_artifact(
     Raises: NameTaken, when the name stands for other bytes already.
     """
     blob = _keep_blob(stored, mime)
-    artifact, _ = Artifact.objects.get_or_create(
-        tenant=tenant, subject=subject, role=role, name=name, defaults={"blob": blob}
-    )
+    # Added first and asked for then: as often as not the name is new, and get_or_create asks four times.
+    wanted = Artifact(tenant=tenant, subject=subject, role=role, name=name, blob=blob)
+    Artifact.objects.bulk_create([wanted], ignore_conflicts=True)
+    artifact = Artifact.objects.get(tenant=tenant, subject=subject, role=role, name=name)
     if artifact.blob_id != blob.sha256:
         raise NameTaken(f"{subject} {name} ({role})", artifact.blob_id)
     return artifact
 
 
 def _keep_blob(stored: Stored, mime: str) -> Blob:
-    blob, _ = Blob.objects.get_or_create(sha256=stored.sha256, defaults={"size": stored.size, "mime": mime})
-    return blob
+    Blob.objects.bulk_create([Blob(sha256=stored.sha256, size=stored.size, mime=mime)], ignore_conflicts=True)
+    return Blob.objects.get(sha256=stored.sha256)
 
 
 def _name_artifacts(tenant: Tenant, facts: "CredentialFacts", signed: Blob, manifest: Blob | None) -> None:

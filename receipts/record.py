@@ -5,6 +5,7 @@ Called inside the transaction of the move that the receipt tells of: both happen
 
 import datetime as dt
 import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -30,6 +31,10 @@ class AlreadyRecorded(Exception):
     """This move of this subject has its receipt already; the transaction must be rolled back."""
 
 
+class NotLetIn(Exception):
+    """What the row beside a receipt depends on does not hold: nothing was written."""
+
+
 class NoSuchThread(LookupError):
     """A later receipt was to be linked to a subject that has no first one."""
 
@@ -38,11 +43,24 @@ class NoSuchThread(LookupError):
 class Recorded:
     """A receipt as it was written: `body` is what was hashed."""
 
-    id: int
     nid: Nid
     seq: int
     occurred_at: dt.datetime
     body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """A row that is written by the receipt's own statement: both or neither, in one round trip.
+
+    `row` maps columns to values as the database takes them. Nothing is written unless `condition` holds: SQL of our
+    own, with the named parameters `given`.
+    """
+
+    table: str
+    row: Mapping[str, Any]
+    condition: str
+    given: Mapping[str, Any]
 
 
 def record(
@@ -57,15 +75,19 @@ def record(
     origin: str = "hosted",
     first: bool = False,
     occurred_at: dt.datetime | None = None,
+    beside: Callable[[Nid], Beside] | None = None,
 ) -> Recorded:
     """Write one receipt and its pending leaf. Costs one query for a subject's `first`, two for later ones.
+
+    A move is written by the caller in the transaction at hand; or as the row `beside` the receipt, whose NID it may
+    carry, and which needs no transaction.
 
     `attempt` and `n` make the receipt unique within its subject and type. `occurred_at` is the
     database's clock unless given. Public and house events name neither tenant nor job.
 
-    Raises: NotAReceipt, AlreadyRecorded, NoSuchThread.
+    Raises: NotAReceipt, AlreadyRecorded, NotLetIn, NoSuchThread.
     """
-    assert connection.in_atomic_block, "a receipt is written in the transaction of its move"
+    assert connection.in_atomic_block or (first and beside), "a receipt is written in the transaction of its move"
     event = EVENTS[event_type]
     seq, prev, first_nid = 1, None, None
     if not first:
@@ -93,7 +115,8 @@ def record(
         body["prev"] = prev
     raw = _checked(event_type, body)
     name = nid(raw)
-    row_id = _insert(
+    _insert(
+        beside(name) if beside else None,
         nid=name,
         tenant_id=tenant_id,
         subject=subject,
@@ -105,7 +128,7 @@ def record(
         occurred_at=occurred_at,
         body=raw,
     )
-    return Recorded(row_id, name, seq, occurred_at, raw)
+    return Recorded(name, seq, occurred_at, raw)
 
 
 def idempotency_key(event_type: str, subject: str, attempt: int, n: int, about: About) -> str:
@@ -157,26 +180,42 @@ def _checked(event_type: str, body: dict[str, Any]) -> bytes:
 
 
 _INSERT = """
-WITH kept AS (
+WITH {gate}kept AS (
   INSERT INTO receipts_receipt
     (nid, tenant_id, subject, event_type, attempt, n, seq, origin, occurred_at, body)
-  VALUES (%(nid)s, %(tenant_id)s, %(subject)s, %(event_type)s, %(attempt)s, %(n)s, %(seq)s, %(origin)s,
-          %(occurred_at)s, %(body)s)
+  SELECT %(nid)s, %(tenant_id)s, %(subject)s, %(event_type)s, %(attempt)s, %(n)s, %(seq)s, %(origin)s,
+         %(occurred_at)s, %(body)s{open}
   RETURNING id
 ), linked AS (
   INSERT INTO receipts_thread (subject, tenant_id, first_nid, head_nid, seq)
-  VALUES (%(subject)s, %(tenant_id)s, %(nid)s, %(nid)s, %(seq)s)
+  SELECT %(subject)s, %(tenant_id)s, %(nid)s, %(nid)s, %(seq)s{open}
   ON CONFLICT (subject) DO UPDATE SET head_nid = excluded.head_nid, seq = excluded.seq
-)
-INSERT INTO receipts_pending (receipt_id) SELECT id FROM kept RETURNING receipt_id
+){beside}
+INSERT INTO receipts_pending (receipt_id) SELECT id FROM kept
 """
+_ALONE = _INSERT.format(gate="", open="", beside="")
 
 
-def _insert(**row: Any) -> int:
+@cache
+def _with_row(table: str, columns: tuple[str, ...], condition: str) -> str:
+    values = ", ".join(f"%(beside_{column})s" for column in columns)
+    return _INSERT.format(
+        gate=f"gate AS MATERIALIZED (SELECT WHERE {condition}), ",
+        open=" FROM gate",
+        beside=f", beside AS (INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM gate)",  # noqa: S608  our names
+    )
+
+
+def _insert(beside: Beside | None, **row: Any) -> None:
+    statement = _ALONE
+    if beside:
+        statement = _with_row(beside.table, tuple(beside.row), beside.condition)
+        row |= {f"beside_{column}": value for column, value in beside.row.items()} | dict(beside.given)
     try:
         with connection.cursor() as cursor:
-            cursor.execute(_INSERT, row)
-            return int(cursor.fetchone()[0])
+            cursor.execute(statement, row)
+            if cursor.rowcount != 1:
+                raise NotLetIn(row["subject"])
     except IntegrityError as error:
         if not isinstance(error.__cause__, UniqueViolation):
             raise  # a fault of the house, never to be answered as a repeat

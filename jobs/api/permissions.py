@@ -9,7 +9,6 @@ from rest_framework.views import APIView
 from jobs.models import Job
 from jobs.models.work import JobQuerySet
 from receipts.api.access import access_of
-from receipts.models import Tenant
 
 
 class MayChange(BasePermission):
@@ -22,12 +21,12 @@ class MayChange(BasePermission):
         return request.method in SAFE_METHODS or access_of(request).may_change
 
 
-def tenant_of(request: Request) -> Tenant:
+def tenant_of(request: Request) -> str:
     """Give the tenant that a change is made for; `MayChange` has seen to it that there is one."""
-    tenant: Tenant | None = getattr(request.user, "tenant", None)
-    if tenant is None:
+    tenant_id = access_of(request).tenant_id
+    if tenant_id is None:
         raise PermissionDenied(MayChange.message)
-    return tenant
+    return tenant_id
 
 
 def visible_jobs(request: Request) -> JobQuerySet:

@@ -141,11 +141,12 @@ class Jobs(Door):
         body = request.data
         assert isinstance(body, dict)  # the parser refuses whatever else JSON may be
         done = lifecycle.submit(
-            tenant=tenant_of(request),
+            tenant_id=tenant_of(request),
             idempotency_key=read_idempotency_key(request.headers.get("Idempotency-Key")),
             request=read_job_request(body),
             fingerprint=fingerprint_of(plain(body)),
             actor=access_of(request).actor,
+            now=getattr(request.user, "asked_at", None),
         )
         links = links_of(done.job_id, request)
         return Response(

@@ -14,6 +14,7 @@ import platform
 import secrets
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -178,14 +179,12 @@ class TextToImage:
         height, width = (sample, sample) if isinstance(sample, int) else sample
         return width * self._pipeline.vae_scale_factor, height * self._pipeline.vae_scale_factor
 
-    @property
+    @cached_property
     def device_name(self) -> str:
         """Name the device as its maker does; a CPU by its architecture."""
         import torch
 
-        if self._pipeline is not None and self._pipeline.device.type == "cuda":
-            return str(torch.cuda.get_device_name())
-        return f"CPU {platform.machine()}"
+        return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else f"CPU {platform.machine()}"
 
     def _draw(
         self, prompt: str, inputs: Inputs, size: tuple[int, int], seed: int, watch: Callable[[int, int], None]
@@ -235,8 +234,8 @@ class TextToImage:
             "model": self.model,
             "model_digest": self.digest,
             "device": self.device_name,
-            "torch": metadata.version("torch"),
-            "diffusers": metadata.version("diffusers"),
+            "torch": version_of("torch"),
+            "diffusers": version_of("diffusers"),
             # The same seed gives the same picture, but not the same latents, with another number of threads.
             "threads": torch.get_num_threads(),
         }
@@ -244,6 +243,12 @@ class TextToImage:
 
 
 SPEC = RunnerSpec(kind=TextToImage.kind, title="Text to image", schema=SCHEMA, make=TextToImage)
+
+
+@cache
+def version_of(package: str) -> str:
+    """Name the installed version of a package."""
+    return metadata.version(package)
 
 
 # -- the model -----------------------------------------------------------------------------------------------------

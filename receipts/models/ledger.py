@@ -8,7 +8,7 @@ class Thread(models.Model):
     """The chain of one subject's receipts: where the next one links. Locked while it grows."""
 
     subject = models.CharField(primary_key=True, max_length=80)
-    tenant = models.ForeignKey("receipts.Tenant", null=True, on_delete=models.PROTECT)
+    tenant = models.ForeignKey("receipts.Tenant", null=True, on_delete=models.PROTECT, db_index=False)
     first_nid = models.CharField(max_length=59)
     head_nid = models.CharField(max_length=59)
     seq = models.IntegerField(help_text="the number of the newest receipt, from 1")
@@ -22,7 +22,7 @@ class Receipt(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     nid = models.CharField(max_length=59, unique=True)
-    tenant = models.ForeignKey("receipts.Tenant", null=True, on_delete=models.PROTECT)
+    tenant = models.ForeignKey("receipts.Tenant", null=True, on_delete=models.PROTECT, db_index=False)
     subject = models.CharField(max_length=80)
     event_type = models.CharField(max_length=32)
     attempt = models.IntegerField(default=0)

@@ -57,7 +57,7 @@ def submit(prompt: str, *, signed: bool = True, key: str | None = None, **change
         common |= {"salts": salts, "claim": claim, "signature": dict(sign_text(signer, claim))}
     request = JobRequest(**common)
     return lifecycle.submit(
-        tenant=tenant, request=request, idempotency_key=key, fingerprint="f" * 64, actor="api-key:ts_test"
+        tenant_id=tenant.pk, request=request, idempotency_key=key, fingerprint="f" * 64, actor="api-key:ts_test"
     ).job_id
 
 

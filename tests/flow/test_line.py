@@ -53,7 +53,7 @@ def submit_signed(tenant: Tenant, *, key: str = "once", **changes: Any) -> str:
         signature=dict(sign_text(signer, claim)),
     )
     return lifecycle.submit(
-        tenant=tenant, request=request, idempotency_key=key, fingerprint="f" * 64, actor="api-key:ts_test"
+        tenant_id=tenant.pk, request=request, idempotency_key=key, fingerprint="f" * 64, actor="api-key:ts_test"
     ).job_id
 
 

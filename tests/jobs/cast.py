@@ -147,7 +147,7 @@ def submit(tenant_id: str = "ada", *, key: str | None = None, fingerprint: str =
     """Submit a job and give its id."""
     request = JobRequest(**({"kind": "text-to-image", "model": "tiny-shapes", "inputs": dict(INPUTS)} | changes))
     return lifecycle.submit(
-        tenant=Tenant.objects.get(pk=tenant_id),
+        tenant_id=tenant_id,
         request=request,
         idempotency_key=key,
         fingerprint=fingerprint,

@@ -49,7 +49,7 @@ def ask() -> str:
     signed = signed_request("text-to-image", INPUTS, model="tiny-shapes", signer=signer, hub=settings.LOG_ORIGIN)
     signature = signed.pop("sig")
     return lifecycle.submit(
-        tenant=Tenant.objects.get(pk="ada"),
+        tenant_id="ada",
         request=JobRequest(kind="text-to-image", model="tiny-shapes", signature=signature, **signed),
         idempotency_key=None,
         fingerprint="f" * 64,

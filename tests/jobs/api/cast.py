@@ -107,11 +107,11 @@ def _note(job: Job, event_type: str, data: dict[str, Any]) -> Receipt:
         data=data,
         attempt=1,
     )
-    return Receipt.objects.get(pk=written.id)
+    return Receipt.objects.get(nid=written.nid)
 
 
 def _publish(event_type: str, data: dict[str, Any]) -> Receipt:
     written = record(
         event_type=event_type, subject=f"usage:{event_type}", tenant_id=None, actor=f"hub:{BO.key_id}", data=data
     )
-    return Receipt.objects.get(pk=written.id)
+    return Receipt.objects.get(nid=written.nid)
