@@ -55,6 +55,8 @@ def table() -> tuple[tuple[type[Exception], Problem], ...]:
     from jobs.api.parsing import BadBody, BodyEncoded, BodyTooLarge
     from jobs.runners.base import BadInput
     from receipts.wellknown import NotPublished
+    from receipts.witness import LogUnknown, NotSignedByTheLog, ProofDoesNotHold
+    from receipts.witness_request import RequestMalformed
 
     bad_field = Problem(422, "bad-field", "A field breaks its rule")
     away = Problem(503, "database-away", "The database does not answer", may_retry=True)
@@ -72,6 +74,10 @@ def table() -> tuple[tuple[type[Exception], Problem], ...]:
         (errors.QueueFull, Problem(429, "queue-full", "Too many unfinished jobs", may_retry=True)),
         (errors.IllegalMove, Problem(409, "illegal-move", "The job can't be moved there from where it stands")),
         (errors.NotYet, Problem(409, "not-yet", "The evidence is not complete yet", may_retry=True)),
+        (RequestMalformed, MALFORMED),
+        (LogUnknown, Problem(404, "log-unknown", "This house does not witness that log")),
+        (NotSignedByTheLog, Problem(403, "not-signed-by-the-log", "No known key of the log signed the checkpoint")),
+        (ProofDoesNotHold, Problem(422, "proof-does-not-hold", "The checkpoint does not go on from the last one")),
         (NotPublished, Problem(503, "not-published", "The house has published no keys yet", may_retry=True)),
         (exceptions.NotAuthenticated, Problem(401, "who-are-you", "No API key came")),
         (exceptions.AuthenticationFailed, Problem(401, "unknown-key", "The API key is not valid")),

@@ -1,6 +1,9 @@
 """Write, sign and read checkpoints: the log's signed size and root. Pure.
 
-Source: C2SP signed-note (https://c2sp.org/signed-note) and tlog-checkpoint (https://c2sp.org/tlog-checkpoint).
+A witness adds a cosignature: a time, and a signature over that time and the log's own text.
+
+Source: C2SP signed-note (https://c2sp.org/signed-note), tlog-checkpoint (https://c2sp.org/tlog-checkpoint)
+and tlog-cosignature (https://c2sp.org/tlog-cosignature), the Ed25519 form.
 """
 
 import base64
@@ -19,6 +22,8 @@ COSIGNATURE_V1: Final = b"\x04"
 _NAME: Final = re.compile(r"\A[^\s+]+\Z")
 _SIZE: Final = re.compile(r"\A(0|[1-9][0-9]{0,18})\Z")
 _DASH: Final = "\u2014 "
+_COSIGNATURE_BYTES: Final = 8 + 64  # a time, big-endian, and an Ed25519 signature
+_LATEST: Final = 2**63 - 1  # the last second that tlog-cosignature knows
 
 
 class NoteBroken(ValueError):
@@ -59,6 +64,9 @@ class NoteSignature:
     key_hash: bytes
     signature: bytes
 
+    def __str__(self) -> str:
+        return f"{_DASH}{self.name} {base64.b64encode(self.key_hash + self.signature).decode()}\n"
+
 
 @dataclass(frozen=True, slots=True)
 class SignedNote:
@@ -98,8 +106,7 @@ def sign_note(text: str, name: str, signer: TextSigner, public: bytes) -> str:
     if not text.endswith("\n"):
         raise NoteBroken("a note's text ends in a newline")
     vkey = make_vkey(name, public)
-    coded = base64.b64encode(vkey.key_hash + signer.sign(text.encode())).decode()
-    return f"{text}\n{_DASH}{name} {coded}\n"
+    return f"{text}\n{NoteSignature(name, vkey.key_hash, signer.sign(text.encode()))}"
 
 
 def parse_note(data: str) -> SignedNote:
@@ -111,8 +118,14 @@ def parse_note(data: str) -> SignedNote:
     text, gap, lines = data.rpartition("\n\n")
     if not gap or not lines.endswith("\n"):
         raise NoteBroken("a note is text, a blank line and signature lines, each ended by a newline")
-    signatures = tuple(_signature_line(line) for line in lines[:-1].split("\n"))
-    return SignedNote(text + "\n", signatures)
+    return SignedNote(text + "\n", parse_signatures(lines))
+
+
+def parse_signatures(lines: str) -> tuple[NoteSignature, ...]:
+    """Read signature lines, each ended by a newline: at least one. Raises: NoteBroken."""
+    if not lines.endswith("\n"):
+        raise NoteBroken("each signature line ends in a newline")
+    return tuple(_signature_line(line) for line in lines[:-1].split("\n"))
 
 
 def check_note(note: SignedNote, vkey: Vkey) -> None:
@@ -122,22 +135,65 @@ def check_note(note: SignedNote, vkey: Vkey) -> None:
 
     if vkey.kind != ED25519:
         raise NoteBroken("a witness signs a timestamp too; its key does not check a plain signature")
+    signature = _only_signature(note, vkey)
+    try:
+        VerifyKey(vkey.public).verify(note.text.encode(), signature.signature)
+    except (BadSignatureError, ValueError):
+        raise NoteBroken(f"the signature by {vkey.name} does not fit the text") from None
+
+
+def cosign(text: str, name: str, signer: TextSigner, public: bytes, *, time_s: int) -> NoteSignature:
+    """Sign a checkpoint's text as a witness, at a time in seconds since 1970."""
+    if not text.endswith("\n"):
+        raise NoteBroken("a note's text ends in a newline")
+    vkey = make_vkey(name, public, COSIGNATURE_V1)
+    return NoteSignature(name, vkey.key_hash, time_s.to_bytes(8) + signer.sign(_cosigned(text, time_s)))
+
+
+def check_cosignature(note: SignedNote, vkey: Vkey) -> int:
+    """Check that the witness `vkey` cosigned the note; give when, in seconds since 1970. Raises: NoteBroken."""
+    from nacl.exceptions import BadSignatureError
+    from nacl.signing import VerifyKey
+
+    if vkey.kind != COSIGNATURE_V1:
+        raise NoteBroken("a key that signs no timestamp does not check a cosignature")
+    signature = _only_signature(note, vkey).signature
+    if len(signature) != _COSIGNATURE_BYTES:
+        raise NoteBroken(f"the cosignature of {vkey.name} is not a time and an Ed25519 signature")
+    time_s = int.from_bytes(signature[:8])
+    if time_s > _LATEST:
+        raise NoteBroken(f"the cosignature of {vkey.name} lies beyond all time")
+    try:
+        VerifyKey(vkey.public).verify(_cosigned(note.text, time_s), signature[8:])
+    except (BadSignatureError, ValueError):
+        raise NoteBroken(f"the cosignature of {vkey.name} does not fit the text and time") from None
+    return time_s
+
+
+def _cosigned(text: str, time_s: int) -> bytes:
+    return f"cosignature/v1\ntime {time_s}\n{text}".encode()
+
+
+def _only_signature(note: SignedNote, vkey: Vkey) -> NoteSignature:
     found = [s for s in note.signatures if s.name == vkey.name and s.key_hash == vkey.key_hash]
     if not found:
         raise NoteBroken(f"not signed by {vkey.name} with key {vkey.key_hash.hex()}")
     if len(found) > 1:
         raise NoteBroken(f"signed twice by {vkey.name} with one key")
-    try:
-        VerifyKey(vkey.public).verify(note.text.encode(), found[0].signature)
-    except (BadSignatureError, ValueError):
-        raise NoteBroken(f"the signature by {vkey.name} does not fit the text") from None
+    return found[0]
 
 
-def parse_checkpoint(text: str) -> Checkpoint:
-    """Read a checkpoint's text: origin, size, root. Extension lines are refused: ours has none. Raises: NoteBroken."""
+def parse_checkpoint(text: str, *, extended: bool = False) -> Checkpoint:
+    """Read a checkpoint's text: origin, size, root.
+
+    Extension lines are refused: ours has none. A witness takes them (`extended`), and signs them with the rest.
+    Raises: NoteBroken.
+    """
     lines = text.split("\n")
-    if len(lines) != 4 or lines[3] != "":
+    if len(lines) < 4 or lines[-1] != "" or (len(lines) > 4 and not extended):
         raise NoteBroken("a checkpoint is three lines: origin, size, root")
+    if not all(lines[3:-1]):
+        raise NoteBroken("an extension line is empty")
     origin, size, coded = lines[:3]
     if not origin:
         raise NoteBroken("the checkpoint's origin is empty")

@@ -3,6 +3,7 @@
 from django.urls import path, re_path, register_converter
 
 from receipts.api import views
+from receipts.api.witness import AddCheckpoint
 
 
 class NidConverter:
@@ -27,5 +28,6 @@ api_urlpatterns = [
 urlpatterns = [
     path("tlog/checkpoint", views.CheckpointFile.as_view(), name="tlog-checkpoint"),
     re_path(r"^tlog/(?P<path>tile/.+)$", views.TileFile.as_view(), name="tlog-tile"),
+    path("tlog/witness/add-checkpoint", AddCheckpoint.as_view(), name="witness-add-checkpoint"),
     path(".well-known/tallystick.json", views.WellKnown.as_view(), name="wellknown"),
 ]

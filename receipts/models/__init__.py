@@ -4,13 +4,23 @@ from receipts.models.keys import PublicKey
 from receipts.models.ledger import Bundle, Checkpoint, LogHead, Pending, Receipt, Thread
 from receipts.models.tenants import Tenant
 from receipts.models.transactions import ChainTransaction, Commit, SenderStatus, TransactionHash
+from receipts.models.witnesses import (
+    Cosignature,
+    Misbehaviour,
+    WitnessAlarm,
+    WitnessedCheckpoint,
+    WitnessedLog,
+    WitnessStatus,
+)
 
 __all__ = [
     "Bundle",
     "ChainTransaction",
     "Checkpoint",
     "Commit",
+    "Cosignature",
     "LogHead",
+    "Misbehaviour",
     "Pending",
     "PublicKey",
     "Receipt",
@@ -18,4 +28,8 @@ __all__ = [
     "Tenant",
     "Thread",
     "TransactionHash",
+    "WitnessAlarm",
+    "WitnessStatus",
+    "WitnessedCheckpoint",
+    "WitnessedLog",
 ]

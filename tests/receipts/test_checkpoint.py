@@ -12,7 +12,11 @@ from receipts.checkpoint import (
     COSIGNATURE_V1,
     Checkpoint,
     NoteBroken,
+    NoteSignature,
+    SignedNote,
+    check_cosignature,
     check_note,
+    cosign,
     log_nid,
     make_vkey,
     open_checkpoint,
@@ -250,3 +254,61 @@ def test_a_key_name_has_no_blanks_and_no_plus(name: str) -> None:
 def test_a_text_that_does_not_end_in_a_newline_is_not_signed() -> None:
     with pytest.raises(NoteBroken):
         signed("no newline")
+
+
+# --- cosignatures ---------------------------------------------------------------------------------------
+
+COSIGNED = vectors("cosignatures")["cosigned"]
+WITNESS = make_vkey("witness.example/bo", MALLORY.public, COSIGNATURE_V1)
+
+
+def cosigned(text: str, time_s: int = 1_795_000_000) -> str:
+    return signed(text) + str(cosign(text, WITNESS.name, MALLORY, MALLORY.public, time_s=time_s))
+
+
+@pytest.mark.parametrize("vkey", COSIGNED["witnesses"], ids=lambda vkey: vkey.partition("+")[0])
+def test_a_public_logs_witnesses_cosigned_it_when_they_say(vkey: str) -> None:
+    note = parse_note(COSIGNED["note"])
+    check_note(note, parse_vkey(COSIGNED["log"]))
+    assert check_cosignature(note, parse_vkey(vkey)) == COSIGNED["time_s"]
+
+
+def test_the_line_of_a_cosignature_tells_its_time_as_published() -> None:
+    vector = vectors("cosignatures")["timestamp"]
+    line = parse_note(vector["note"]).signatures[1]
+    assert int.from_bytes(line.signature[:8]) == vector["time_s"]
+    assert len(line.signature) == 8 + 64
+    assert vector["note"].endswith(str(line))
+
+
+def test_a_cosignature_stands_beside_the_logs_signature_and_fits_no_other_text_time_or_key() -> None:
+    text = Checkpoint(ORIGIN, 7, bytes(32)).text()
+    note = parse_note(cosigned(text))
+    check_note(note, VKEY)
+    assert check_cosignature(note, WITNESS) == 1_795_000_000
+    line = note.signatures[1]
+    later = NoteSignature(line.name, line.key_hash, (1_795_000_001).to_bytes(8) + line.signature[8:])
+    beyond = NoteSignature(line.name, line.key_hash, (2**63).to_bytes(8) + line.signature[8:])
+    for forged in (
+        SignedNote(Checkpoint(ORIGIN, 8, bytes(32)).text(), note.signatures),
+        SignedNote(text, (note.signatures[0], later)),
+        SignedNote(text, (note.signatures[0], beyond)),
+        SignedNote(text, (line, line)),
+        SignedNote(text, note.signatures[:1]),
+        SignedNote(text, (NoteSignature(line.name, line.key_hash, line.signature[8:]),)),
+    ):
+        with pytest.raises(NoteBroken):
+            check_cosignature(forged, WITNESS)
+    with pytest.raises(NoteBroken, match="no timestamp"):
+        check_cosignature(note, VKEY)
+
+
+def test_a_witness_signs_extension_lines_with_the_rest_and_ours_has_none() -> None:
+    text = Checkpoint(ORIGIN, 7, bytes(32)).text() + "an extension\n"
+    note = parse_note(cosigned(text))
+    assert check_cosignature(note, WITNESS) == 1_795_000_000
+    assert parse_checkpoint(note.text, extended=True).size == 7
+    with pytest.raises(NoteBroken, match="three lines"):
+        parse_checkpoint(note.text)
+    with pytest.raises(NoteBroken, match="empty"):
+        parse_checkpoint(text + "\n", extended=True)
