@@ -16,8 +16,18 @@ def settings_fit_together(**_: Any) -> list[CheckMessage]:
     def wrong(number: int, what: str, hint: str) -> None:
         found.append(Error(what, hint=hint, id=f"tallystick.E{number:03d}"))
 
-    if settings.COMMIT_POLICY != "batch":
-        wrong(1, f"COMMIT_POLICY is {settings.COMMIT_POLICY!r}", "Use batch: this version commits anchors alone.")
+    if settings.COMMIT_POLICY not in ("batch", "each"):
+        wrong(
+            1,
+            f"COMMIT_POLICY is {settings.COMMIT_POLICY!r}",
+            "Use batch (anchors alone), or each (besides, every receipt of a job).",
+        )
+    if settings.COMMIT_POLICY == "each" and not settings.EMBEDDED and not settings.CHAIN_RPC_URL:
+        wrong(9, "COMMIT_POLICY is 'each' without a chain", "Set CHAIN_RPC_URL and REGISTER_ADDRESS, or use batch.")
+    if settings.COMMIT_GAS_DAILY < 0:
+        wrong(
+            10, f"COMMIT_GAS_DAILY is {settings.COMMIT_GAS_DAILY}", "Give units of gas a day; 0 means without a bound."
+        )
     if settings.DEFAULT_MODEL not in models():
         wrong(8, f"DEFAULT_MODEL is {settings.DEFAULT_MODEL!r}", f"Name one of {', '.join(sorted(models()))}.")
     if settings.CHAIN_RPC_URL and settings.CHAIN_ID == 10507 and settings.EMBEDDED:

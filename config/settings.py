@@ -48,7 +48,8 @@ TOKEN_ADDRESS: str = env.str("TOKEN_ADDRESS", default="").lower()
 MINTER_ADDRESS: str = env.str("MINTER_ADDRESS", default="").lower()
 CONFIRMATIONS: int = env.int("CONFIRMATIONS", default=2 if EMBEDDED else 12)
 ANCHOR_INTERVAL: int = env.int("ANCHOR_INTERVAL", default=2 if EMBEDDED else 3600)  # seconds between anchors
-COMMIT_POLICY: str = env.str("COMMIT_POLICY", default="batch")  # batch: anchors alone
+COMMIT_POLICY: str = env.str("COMMIT_POLICY", default="batch")  # batch: anchors alone; each: receipts of jobs too
+COMMIT_GAS_DAILY: int = env.int("COMMIT_GAS_DAILY", default=30_000_000)  # a tenant's commits in a day; 0: no bound
 EXPLORER_URL: str = env.str("EXPLORER_URL", default="").rstrip("/")
 CHAIN_FEE_CAP_GWEI: int = env.int("CHAIN_FEE_CAP_GWEI", default=500)
 CHAIN_FEE_BUMP_SECONDS: int = env.int("CHAIN_FEE_BUMP_SECONDS", default=60)

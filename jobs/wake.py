@@ -27,11 +27,20 @@ _silent_until = 0.0
 def hub(job_id: str) -> None:
     """Wake the hub for a job, once the transaction at hand is committed."""
     transaction.on_commit(lambda: _waker.tell(("jobs.tasks.advance", "hub", job_id)))
+    if settings.COMMIT_POLICY == "each":
+        chain()
 
 
 def provider(queue: str) -> None:
     """Wake a provider's workers, once the transaction at hand is committed."""
     transaction.on_commit(lambda: _waker.tell(("jobs.tasks.work", queue, "")))
+    if settings.COMMIT_POLICY == "each":
+        chain()
+
+
+def chain() -> None:
+    """Wake the sender, once the transaction at hand is committed: a receipt waits to be committed by itself."""
+    transaction.on_commit(lambda: _waker.tell(("receipts.tasks.turn_chain", "hub", "")))
 
 
 class Waker:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, connection
 from psycopg.errors import UniqueViolation
 
@@ -76,6 +77,7 @@ def record(
     first: bool = False,
     occurred_at: dt.datetime | None = None,
     beside: Callable[[Nid], Beside] | None = None,
+    commit_each: bool | None = None,
 ) -> Recorded:
     """Write one receipt and its pending leaf. Costs one query for a subject's `first`, two for later ones.
 
@@ -85,13 +87,17 @@ def record(
     `attempt` and `n` make the receipt unique within its subject and type. `occurred_at` is the
     database's clock unless given. Public and house events name neither tenant nor job.
 
+    `commit_each`, said with a job's first receipt, counts for all of its receipts: each is to be committed on the
+    chain by itself. Unless said, COMMIT_POLICY decides. The wish is a row of the same statement (receipts.commits).
+
     Raises: NotAReceipt, AlreadyRecorded, NotLetIn, NoSuchThread.
     """
     assert connection.in_atomic_block or (first and beside), "a receipt is written in the transaction of its move"
     event = EVENTS[event_type]
     seq, prev, first_nid = 1, None, None
+    each = settings.COMMIT_POLICY == "each" if commit_each is None else commit_each
     if not first:
-        seq, prev, first_nid, now = _lock_thread(subject, tenant_id, event.about)
+        seq, prev, first_nid, now, each = _lock_thread(subject, tenant_id, event.about)
         occurred_at = occurred_at or now
     if occurred_at is None:
         occurred_at = database_now()
@@ -117,6 +123,7 @@ def record(
     name = nid(raw)
     _insert(
         beside(name) if beside else None,
+        commit_each=each and event.about is About.JOB,
         nid=name,
         tenant_id=tenant_id,
         subject=subject,
@@ -147,10 +154,12 @@ def database_now() -> dt.datetime:
     return moment
 
 
-def _lock_thread(subject: str, tenant_id: str | None, about: About) -> tuple[int, str | None, str | None, dt.datetime]:
+def _lock_thread(
+    subject: str, tenant_id: str | None, about: About
+) -> tuple[int, str | None, str | None, dt.datetime, bool]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT seq, head_nid, first_nid, clock_timestamp() FROM receipts_thread"
+            "SELECT seq, head_nid, first_nid, clock_timestamp(), commit_each FROM receipts_thread"
             " WHERE subject = %s AND tenant_id IS NOT DISTINCT FROM %s FOR UPDATE",
             [subject, tenant_id],
         )
@@ -159,8 +168,8 @@ def _lock_thread(subject: str, tenant_id: str | None, about: About) -> tuple[int
         if about is About.JOB:
             raise NoSuchThread(f"{subject} has no first receipt to link to")
         # House and public subjects begin by themselves; two at once meet at the unique link (subject, seq).
-        return 1, None, None, database_now()
-    return row[0] + 1, row[1], row[2], row[3]
+        return 1, None, None, database_now(), False
+    return row[0] + 1, row[1], row[2], row[3], row[4]
 
 
 @cache
@@ -187,29 +196,34 @@ WITH {gate}kept AS (
          %(occurred_at)s, %(body)s{open}
   RETURNING id
 ), linked AS (
-  INSERT INTO receipts_thread (subject, tenant_id, first_nid, head_nid, seq)
-  SELECT %(subject)s, %(tenant_id)s, %(nid)s, %(nid)s, %(seq)s{open}
+  INSERT INTO receipts_thread (subject, tenant_id, first_nid, head_nid, seq, commit_each)
+  SELECT %(subject)s, %(tenant_id)s, %(nid)s, %(nid)s, %(seq)s, %(commit_each)s{open}
   ON CONFLICT (subject) DO UPDATE SET head_nid = excluded.head_nid, seq = excluded.seq
-){beside}
+){beside}{wish}
 INSERT INTO receipts_pending (receipt_id) SELECT id FROM kept
 """
-_ALONE = _INSERT.format(gate="", open="", beside="")
+_WISH = {
+    False: "",
+    True: ", wished AS (INSERT INTO receipts_uncommitted (receipt_id) SELECT id FROM kept)",
+}
+_ALONE = {each: _INSERT.format(gate="", open="", beside="", wish=wish) for each, wish in _WISH.items()}
 
 
 @cache
-def _with_row(table: str, columns: tuple[str, ...], condition: str) -> str:
+def _with_row(table: str, columns: tuple[str, ...], condition: str, each: bool) -> str:
     values = ", ".join(f"%(beside_{column})s" for column in columns)
     return _INSERT.format(
         gate=f"gate AS MATERIALIZED (SELECT WHERE {condition}), ",
         open=" FROM gate",
         beside=f", beside AS (INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM gate)",  # noqa: S608  our names
+        wish=_WISH[each],
     )
 
 
 def _insert(beside: Beside | None, **row: Any) -> None:
-    statement = _ALONE
+    statement = _ALONE[row["commit_each"]]
     if beside:
-        statement = _with_row(beside.table, tuple(beside.row), beside.condition)
+        statement = _with_row(beside.table, tuple(beside.row), beside.condition, row["commit_each"])
         row |= {f"beside_{column}": value for column, value in beside.row.items()} | dict(beside.given)
     try:
         with connection.cursor() as cursor:

@@ -7,6 +7,7 @@ from celery import shared_task
 from receipts import log as ledger
 from receipts.anchor import anchor
 from receipts.chain import sender
+from receipts.commits import commit_receipts
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,10 @@ def turn_log() -> None:
 
 @shared_task(ignore_result=True)
 def turn_chain() -> None:
-    """Anchor the newest checkpoint, send what is intended, follow what was sent."""
+    """Anchor the newest checkpoint, wish for commits, send what is intended, follow what was sent."""
     try:
         anchor()
+        commit_receipts()
     except ledger.LogNotFounded as error:
         log.info("nothing to anchor: %s", error)
         return

@@ -33,18 +33,31 @@ def sole_sender(*, sender: str, chain_id: int) -> Iterator[bool]:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [name])
 
 
+def next_nonce(status: SenderStatus) -> int:
+    """Give the nonce that comes next by our own rows alone."""
+    used = ChainTransaction.objects.filter(sender=status.sender, chain_id=status.chain_id).aggregate(last=Max("nonce"))
+    return max(status.next_nonce, -1 if used["last"] is None else used["last"] + 1)
+
+
 def take_nonces(status: SenderStatus, *, count: int, chain_nonce: int) -> list[int]:
     """Take the next `count` nonces, inside the transaction that stores what is signed with them.
 
-    The database leads. The chain is only heard where it is ahead: an older database was restored, or somebody else
-    sends with this key.
+    The database leads. The chain is only heard where it is ahead, and its word was proved: an older database was
+    restored, or somebody else sends with this key.
     """
     locked = SenderStatus.objects.select_for_update().get(pk=status.pk)
-    used = ChainTransaction.objects.filter(sender=status.sender, chain_id=status.chain_id).aggregate(last=Max("nonce"))
-    first = max(locked.next_nonce, chain_nonce, -1 if used["last"] is None else used["last"] + 1, 0)
+    first = max(next_nonce(locked), chain_nonce)
     locked.next_nonce = status.next_nonce = first + count
     locked.save(update_fields=["next_nonce"])
     return list(range(first, first + count))
+
+
+def used_by(rpc: Rpc, *, sender: str, block: int) -> int:
+    """Ask how many nonces an account had used when a block was made.
+
+    Raises: RpcRefused, where the node keeps no state of that height; RpcUnreachable.
+    """
+    return quantity(rpc.read("eth_getTransactionCount", sender, hex(block)))
 
 
 def who_took(rpc: Rpc, *, sender: str, nonce: int, deepest: int) -> str | None:
@@ -56,7 +69,7 @@ def who_took(rpc: Rpc, *, sender: str, nonce: int, deepest: int) -> str | None:
     """
 
     def used_at(block: int) -> bool:
-        return quantity(rpc.read("eth_getTransactionCount", sender, hex(block))) > nonce
+        return used_by(rpc, sender=sender, block=block) > nonce
 
     if deepest < 0 or not used_at(deepest):
         return None

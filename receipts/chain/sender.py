@@ -19,15 +19,18 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Case, When
 from django.utils import timezone
 
 from receipts.chain import abi, rlp
+from receipts.chain.budget import Budget
 from receipts.chain.client import (
     AlreadyKnown,
     CallReverted,
     ChainError,
     FeeBelowBase,
     NeverValid,
+    NoFunds,
     NonceTooLow,
     Request,
     Rpc,
@@ -37,10 +40,10 @@ from receipts.chain.client import (
     quantity,
 )
 from receipts.chain.confirmations import Block, Inclusion, Sight, judge, judge_kept, read_block, read_inclusion
-from receipts.chain.nonces import sole_sender, take_nonces, who_took
+from receipts.chain.nonces import next_nonce, sole_sender, take_nonces, used_by, who_took
 from receipts.keys import KeyUnusable, Secp256k1Signer, secp256k1_signer
 from receipts.models import ChainTransaction, SenderStatus, TransactionHash
-from receipts.models.transactions import MOVES, TransactionState
+from receipts.models.transactions import MOVES, TransactionState, Waiting
 from receipts.record import record
 
 IN_FLIGHT: Final = 16  # nodes keep that many transactions of one account without doubt
@@ -51,6 +54,7 @@ BUMP_PERCENT: Final = 13  # nodes ask for 10 on both fees; 13 leaves room for ro
 BUMP_LIMIT: Final = 5  # times the first fee; beyond that somebody has to look
 GAS_SLACK_PERCENT: Final = 25  # estimates are made on a state that is not yet the one of the block
 TRANSFER_GAS: Final = 21_000
+FILLED_AT_MOST: Final = 1_000  # nonces of one gap; a larger one is no accident, and somebody has to look
 GWEI: Final = 10**9
 MIN_TIP_WEI: Final = GWEI
 # A contract that is paused will be resumed: such an intent waits. OpenZeppelin's Pausable.
@@ -67,13 +71,14 @@ class IllegalMove(Exception):
 
 @dataclass(slots=True)
 class SenderReport:
-    """What one turn did. `waiting_reason` says why the queue waits, empty where it doesn't.
+    """What one turn did. `waiting_for` and `waiting_reason` say why the queue waits, empty where it doesn't.
 
     `reversed` names the transactions that were final and are not any more: each is an alarm.
     """
 
     sender: str = ""
     busy: bool = False
+    waiting_for: str = ""
     waiting_reason: str = ""
     signed: int = 0
     broadcast: int = 0
@@ -83,6 +88,7 @@ class SenderReport:
     failed: int = 0
     replaced: int = 0
     reorged: int = 0
+    filled: int = 0
     in_flight: int = 0
     queued: int = 0
     reversed: list[int] = field(default_factory=list)
@@ -90,7 +96,7 @@ class SenderReport:
     @property
     def moved(self) -> bool:
         """Whether anything changed, so that another turn is worth it."""
-        counts = ("signed", "broadcast", "bumped", "mined", "final", "failed", "replaced", "reorged")
+        counts = ("signed", "broadcast", "bumped", "mined", "final", "failed", "replaced", "reorged", "filled")
         return bool(self.reversed) or any(getattr(self, name) for name in counts)
 
     def __str__(self) -> str:
@@ -184,7 +190,11 @@ def turn(*, limit: int = IN_FLIGHT, rpc: Rpc | None = None) -> SenderReport:
     try:
         signer = sender_signer()
     except KeyUnusable as error:
-        return SenderReport(waiting_reason=str(error))
+        # Which key it would be is not known: it is said of all that ever sent on this chain.
+        SenderStatus.objects.filter(chain_id=settings.CHAIN_ID).update(
+            waiting_for=Waiting.NO_KEY, waiting_reason=str(error)[:300]
+        )
+        return SenderReport(waiting_for=Waiting.NO_KEY, waiting_reason=str(error))
     report = SenderReport(sender=signer.address)
     with sole_sender(sender=signer.address, chain_id=settings.CHAIN_ID) as alone:
         if not alone:
@@ -194,12 +204,13 @@ def turn(*, limit: int = IN_FLIGHT, rpc: Rpc | None = None) -> SenderReport:
         try:
             Turn(rpc or node(), signer, status, report, limit).go()
         except WrongChain as error:
-            _wait(report, f"wrong chain: {error}")
+            _wait(report, Waiting.WRONG_CHAIN, f"wrong chain: {error}")
         except ChainError as error:
-            _wait(report, str(error))
+            _wait(report, Waiting.NODE, str(error))
+        status.waiting_for = report.waiting_for
         status.waiting_reason = report.waiting_reason[:300]
         status.checked_at = timezone.now()
-        status.save(update_fields=["waiting_reason", "balance_wei", "checked_at"])
+        status.save(update_fields=["waiting_for", "waiting_reason", "balance_wei", "checked_at"])
     return report
 
 
@@ -221,6 +232,7 @@ class Turn:
         view = self.look()
         self.follow(view)
         self.revisit(view)
+        self.fill_gap(view)
         self.sign_next(view)
         self.broadcast(view)
         self.report.in_flight = self.mine.filter(state=TransactionState.SENT).count()
@@ -361,7 +373,7 @@ class Turn:
                 deepest=view.head.number - settings.CONFIRMATIONS + 1,
             )
         except RpcRefused as error:
-            _wait(self.report, f"who took nonce {row.nonce}? The node can't tell: {error}")
+            _wait(self.report, Waiting.NONCE, f"who took nonce {row.nonce}? The node can't tell: {error}")
             return
         if taker is None or taker in {form.hash for form in row.hashes.all()}:
             return
@@ -381,7 +393,8 @@ class Turn:
             if judge_kept(row.block_hash, blocks.get(row.block_number)) is Sight.REVERSED:
                 self._reverse(row)
             elif row.block_number > view.head.number:
-                _wait(self.report, f"the node is behind: block {row.block_number} was final, its newest is older")
+                reason = f"the node is behind: block {row.block_number} was final, its newest is older"
+                _wait(self.report, Waiting.NODE, reason)
 
     def _reverse(self, row: ChainTransaction) -> None:
         with transaction.atomic():
@@ -408,22 +421,108 @@ class Turn:
         return ChainTransaction.objects.filter(chain_id=self.status.chain_id, state=TransactionState.INTENDED)
 
     def sign_next(self, view: View) -> None:
-        """Give nonces to the oldest intents and store what will be sent."""
+        """Give nonces to the next intents and store what will be sent: commits of receipts last, the oldest first."""
         room = self.limit - self.mine.filter(state=TransactionState.SENT).count()
-        if room <= 0 or self.report.waiting_reason:
-            return
-        queue = list(self._queue().order_by("id")[: self.limit * 4])
-        if not queue:
+        if room <= 0 or self.report.waiting_reason or not self._queue().exists():
             return
         max_fee, tip = view.fees()
         cap = settings.CHAIN_FEE_CAP_GWEI * GWEI
         if view.head.base_fee + tip > cap:
-            _wait(self.report, f"the chain asks for {view.head.base_fee + tip} wei a gas, the cap is {cap}")
+            asked = view.head.base_fee + tip
+            _wait(self.report, Waiting.FEE_CAP, f"the chain asks for {asked} wei a gas, the cap is {cap}")
+            return
+        if not self._count_is_believed(view):
             return
         max_fee = min(max_fee, cap)
-        ready = self._affordable(self._estimated(queue)[:room], view, max_fee)
+        ready = self._affordable(self._next(room), view, max_fee)
         if ready:
             self._store_signed(ready, view, max_fee, tip)
+
+    def _next(self, room: int) -> list[ChainTransaction]:
+        """Choose what is signed now. What waits for a reason of its own keeps back nothing else."""
+        commits = self._queue().filter(purpose=ChainTransaction.Purpose.COMMIT, tenant__isnull=False).order_by("id")
+        others = self._queue().exclude(pk__in=commits.values("pk"))
+        # Anchors first: they hold for every receipt, whoever's commits and mints wait.
+        anchor = Case(When(purpose=ChainTransaction.Purpose.ANCHOR, then=0), default=1)
+        chosen = self._estimated(list(others.order_by(anchor, "id")[: self.limit * 4]))[:room]
+        budget = Budget.of_today(chain_id=self.status.chain_id)
+        over = -1
+        while len(chosen) < room and over < len(budget.over):  # again only where a budget ended: others stand behind
+            over = len(budget.over)
+            batch = list(commits.exclude(tenant_id__in=budget.over)[: room * 2])
+            commits = commits.exclude(pk__in=[row.pk for row in batch])
+            for row in self._estimated(batch):
+                if len(chosen) < room and budget.allows(row):
+                    chosen.append(row)
+        if budget.note_waiting(self._queue()):
+            names = ", ".join(sorted(budget.over))
+            _wait(self.report, Waiting.GAS_BUDGET, f"commits of {names} wait: {budget.reason}")
+        return chosen
+
+    def _count_is_believed(self, view: View) -> bool:
+        """Follow a node that counts more of our transactions than we do only where an older block says so too.
+
+        A node that lies once, or is another chain's for a moment, must not leave a gap that everything waits behind.
+        """
+        ours = next_nonce(self.status)
+        if view.nonce <= ours:
+            return True
+        deep = view.head.number - settings.CONFIRMATIONS + 1
+        try:
+            told = used_by(self.rpc, sender=self.signer.address, block=deep) if deep >= 0 else 0
+        except RpcRefused as error:
+            _wait(self.report, Waiting.NONCE, f"the node counts {view.nonce} transactions, we {ours}: {error}")
+            return False
+        if told < view.nonce:
+            reason = (
+                f"the node counts {view.nonce} of our transactions, we {ours}: believed at {settings.CONFIRMATIONS}"
+            )
+            _wait(self.report, Waiting.NONCE, f"{reason} confirmations")
+            return False
+        return True
+
+    def fill_gap(self, view: View) -> None:
+        """Use up nonces that were skipped: a node once lied with a count too high, and what we sent since waits.
+
+        No row of ours holds them, so nothing that was promised is replaced. What somebody else may have sent with
+        them gets as long to show as a stuck transaction of ours; what comes later is refused by the chain.
+        """
+        first = self.mine.filter(state=TransactionState.SENT, nonce__gt=view.nonce).order_by("nonce").first()
+        if first is None or first.nonce is None or first.sent_at is None:
+            return
+        if self.mine.filter(nonce__gte=view.nonce, nonce__lt=first.nonce).exists():
+            return
+        if timezone.now() - first.sent_at < dt.timedelta(seconds=settings.CHAIN_FEE_BUMP_SECONDS):
+            return
+        if first.nonce - view.nonce > FILLED_AT_MOST:
+            reason = f"nonces {view.nonce} to {first.nonce - 1} were skipped: too many to fill, somebody has to look"
+            _wait(self.report, Waiting.NONCE, reason)
+            return
+        max_fee, tip = view.fees()
+        max_fee = min(max_fee, settings.CHAIN_FEE_CAP_GWEI * GWEI)
+        for nonce in range(view.nonce, min(first.nonce, view.nonce + self.limit)):
+            self._store_filler(nonce, max_fee, tip)
+
+    def _store_filler(self, nonce: int, max_fee: int, tip: int) -> None:
+        """Store an empty transfer to ourselves that uses up a nonce."""
+        me = self.signer.address
+        with transaction.atomic():
+            row = intend(
+                purpose=ChainTransaction.Purpose.ADMIN,
+                key=f"fill:{self.status.chain_id}:{me}:{nonce}",
+                to=me,
+                data=b"",
+                gas_limit=TRANSFER_GAS,
+            )
+            if row.state != TransactionState.INTENDED:
+                return
+            row.nonce = nonce
+            form = self._sign(row, max_fee, tip)
+            reason = "fills a nonce that was skipped"
+            facts = {"sender": me, "nonce": nonce, "hash": form.hash, "sent_at": timezone.now(), "reason": reason}
+            move(row, TransactionState.SENT, **facts)
+            form.save()
+        self.report.filled += 1
 
     def _estimated(self, queue: list[ChainTransaction]) -> list[ChainTransaction]:
         """Give each its gas limit. What would revert fails here, before it costs a nonce; what is paused waits."""
@@ -438,9 +537,12 @@ class Turn:
             if isinstance(answer, CallReverted) and not answer.data.startswith(PAUSED):
                 move(row, TransactionState.FAILED, reason=f"would revert: {answer.data or answer.message}"[:300])
                 self.report.failed += 1
-            else:
-                reason = "the contract is paused" if isinstance(answer, CallReverted) else str(answer)
-                ChainTransaction.objects.filter(pk=row.pk).update(reason=reason[:300])
+                continue
+            paused = isinstance(answer, CallReverted)
+            reason = "the contract is paused" if paused else str(answer)
+            ChainTransaction.objects.filter(pk=row.pk).update(reason=reason[:300])
+            kind = Waiting.PAUSED if paused else Waiting.NO_FUNDS if isinstance(answer, NoFunds) else Waiting.NODE
+            _wait(self.report, kind, f"{row.get_purpose_display()} to {row.to}: {reason}")
         return [row for row in queue if row.pk not in held]
 
     def _call_of(self, row: ChainTransaction) -> dict[str, str]:
@@ -457,7 +559,8 @@ class Turn:
         for row in rows:
             left -= int(row.value) + (row.gas_limit or 0) * max_fee
             if left < 0:
-                _wait(self.report, f"no funds: {self.signer.address} has {view.balance} wei, {-left} more are due")
+                reason = f"no funds: {self.signer.address} has {view.balance} wei, {-left} more are due"
+                _wait(self.report, Waiting.NO_FUNDS, reason)
                 break
             kept.append(row)
         return kept
@@ -531,13 +634,14 @@ class Turn:
         if accepted:
             self.report.broadcast += 1
         elif isinstance(answer, NeverValid):
-            self._fill_gap(row, form, answer)
+            self._give_up(row, form, answer)
         elif isinstance(answer, FeeBelowBase):
             self._bump(row, form, view)
         elif not isinstance(answer, NonceTooLow | Underpriced):
             # Nonce too low: one of its hashes was mined, or a stranger's; the next turn finds out which.
             # Underpriced: an earlier form of it is pending, and pays nearly as much.
-            _wait(self.report, f"nonce {row.nonce}: {answer}")
+            kind = Waiting.NO_FUNDS if isinstance(answer, NoFunds) else Waiting.NODE
+            _wait(self.report, kind, f"nonce {row.nonce}: {answer}")
 
     def _perhaps_bumped(self, row: ChainTransaction, view: View) -> TransactionHash:
         """Give the newest form of a transaction, made dearer first if it has been next for too long."""
@@ -555,9 +659,8 @@ class Turn:
         max_fee = max(_raised(int(form.max_fee_wei)), min(max_fee, cap))
         tip = max(_raised(int(form.max_priority_fee_wei)), tip)
         if max_fee > cap:
-            _wait(
-                self.report, f"nonce {row.nonce} is stuck: it would have to pay {max_fee} wei a gas, the cap is {cap}"
-            )
+            reason = f"nonce {row.nonce} is stuck: it would have to pay {max_fee} wei a gas, the cap is {cap}"
+            _wait(self.report, Waiting.FEE_CAP, reason)
             return None
         dearer = self._sign(row, max_fee, tip, filler=_is_filler(row, form.hash))
         with transaction.atomic():
@@ -566,10 +669,10 @@ class Turn:
         self.report.bumped += 1
         return dearer
 
-    def _fill_gap(self, row: ChainTransaction, form: TransactionHash, answer: NeverValid) -> None:
+    def _give_up(self, row: ChainTransaction, form: TransactionHash, answer: NeverValid) -> None:
         """Use up the nonce of what no node will ever take, so that the ones behind it can land."""
         if _is_filler(row, form.hash):
-            _wait(self.report, f"nonce {row.nonce} can't be filled: {answer}")
+            _wait(self.report, Waiting.NONCE, f"nonce {row.nonce} can't be filled: {answer}")
             return
         filler = self._sign(row, _raised(int(form.max_fee_wei)), _raised(int(form.max_priority_fee_wei)), filler=True)
         with transaction.atomic():
@@ -612,6 +715,7 @@ def _is_filler(row: ChainTransaction, tx_hash: str) -> bool:
     return (sent.to, sent.data) != (row.to, bytes(row.data))
 
 
-def _wait(report: SenderReport, reason: str) -> None:
+def _wait(report: SenderReport, kind: Waiting, reason: str) -> None:
     """Note why the queue waits; the first reason is the one that counts."""
-    report.waiting_reason = report.waiting_reason or reason
+    if not report.waiting_reason:
+        report.waiting_for, report.waiting_reason = kind.value, reason

@@ -12,6 +12,9 @@ class Thread(models.Model):
     first_nid = models.CharField(max_length=59)
     head_nid = models.CharField(max_length=59)
     seq = models.IntegerField(help_text="the number of the newest receipt, from 1")
+    commit_each = models.BooleanField(
+        db_default=False, help_text="whether each of its receipts is committed by itself; decided with the first one"
+    )
 
     def __str__(self) -> str:
         return f"{self.subject} at {self.seq}"
@@ -57,6 +60,18 @@ class Pending(models.Model):
 
     def __str__(self) -> str:
         return f"pending receipt {self.receipt_id}"
+
+
+class Uncommitted(models.Model):
+    """A receipt that is to be committed by itself; written with it, deleted with the commit's intent."""
+
+    receipt = models.OneToOneField("receipts.Receipt", primary_key=True, on_delete=models.PROTECT)
+
+    class Meta:
+        verbose_name_plural = "uncommitted"
+
+    def __str__(self) -> str:
+        return f"uncommitted receipt {self.receipt_id}"
 
 
 class LogHead(models.Model):

@@ -31,6 +31,19 @@ MOVES: dict[TransactionState, frozenset[TransactionState]] = {
 }
 
 
+class Waiting(models.TextChoices):
+    """Why a sender's queue waits: the words that alarms and admin go by."""
+
+    NO_KEY = "no-key", "The key that pays can't be used"
+    NODE = "node", "The node can't be reached, or does not answer as it should"
+    WRONG_CHAIN = "wrong-chain", "The node serves another chain"
+    NONCE = "nonce", "The node's count of our transactions can't be right, or one of them can't be told of"
+    NO_FUNDS = "no-funds", "The sender can't pay"
+    FEE_CAP = "fee-cap", "The chain asks for more than CHAIN_FEE_CAP_GWEI"
+    PAUSED = "paused", "A contract is paused"
+    GAS_BUDGET = "gas-budget", "A tenant's COMMIT_GAS_DAILY is used up until the next day"
+
+
 class ChainTransaction(models.Model):
     """One intent to change a chain, sent at least once and landing at most once."""
 
@@ -78,6 +91,7 @@ class ChainTransaction(models.Model):
                 fields=["sender", "id"], condition=Q(state__in=["intended", "sent", "mined"]), name="transaction_open"
             ),
             models.Index(fields=["hash"], name="transaction_by_hash"),
+            models.Index(fields=["sent_at", "tenant"], condition=Q(purpose="commit"), name="commit_gas_of_a_day"),
         ]
 
     def __str__(self) -> str:
@@ -110,6 +124,7 @@ class SenderStatus(models.Model):
     chain_id = models.BigIntegerField()
     next_nonce = models.BigIntegerField(default=0)
     balance_wei = models.DecimalField(max_digits=78, decimal_places=0, null=True, blank=True)
+    waiting_for = models.CharField(max_length=12, choices=Waiting.choices, blank=True)
     waiting_reason = models.CharField(max_length=300, blank=True)
     checked_at = models.DateTimeField(null=True, blank=True)
 

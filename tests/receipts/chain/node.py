@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -19,6 +20,7 @@ from config.embedded.chain import free_port
 from receipts.chain.client import Rpc
 
 CHAIN_ID = 31337
+REGISTER = Path(__file__).parent.parent.parent.parent / "receipts/contracts/CommitRegister.json"
 ETHER = 10**18
 
 
@@ -46,6 +48,10 @@ class Node:
     def fund(self, address: str, wei: int = 100 * ETHER) -> None:
         """Set a balance."""
         self.ask("anvil_setBalance", address, hex(wei))
+
+    def put_register(self, address: str) -> None:
+        """Let the house's register stand at an address."""
+        self.ask("anvil_setCode", address, json.loads(REGISTER.read_text())["deployed_bytecode"])
 
     def nonce(self, address: str) -> int:
         """Count what an account has sent."""
