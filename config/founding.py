@@ -17,7 +17,7 @@ from jobs.market.providers import register_provider
 from jobs.models import ApiKey, Provider, User
 from provenance.authority import make_authority
 from receipts.durable import write_durably
-from receipts.keyring import OF_THE_HOUSE, add_key, settle
+from receipts.keyring import add_key
 from receipts.keys import Role, ed25519_signer, make_key_file, secp256k1_signer
 from receipts.log import found_log
 from receipts.models import Tenant
@@ -59,9 +59,7 @@ def make_keys(say: Say) -> None:
 
 
 def register_keys() -> None:
-    """Let the house's own keys count for their roles, once a rotation that a crash cut short is finished."""
-    for role in OF_THE_HOUSE:
-        settle(role)
+    """Let the house's own keys count for their roles."""
     ed25519_roles: tuple[Role, ...] = ("root", "log", "hub")
     for role in ed25519_roles:
         add_key(role=role, alg="Ed25519", key_id=ed25519_signer(role, settings.KEYS_DIR).key_id)
