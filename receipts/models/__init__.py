@@ -1,7 +1,7 @@
 """The ledger's rows. Evidence (receipts, bundles, checkpoints) is only ever added; the database refuses the rest."""
 
 from receipts.models.keys import PublicKey
-from receipts.models.ledger import Bundle, Checkpoint, LogHead, Pending, Receipt, Thread
+from receipts.models.ledger import Bundle, Checkpoint, LogHead, Pending, Receipt, Thread, Uncommitted
 from receipts.models.tenants import Tenant
 from receipts.models.transactions import ChainTransaction, Commit, SenderStatus, TransactionHash
 from receipts.models.witnesses import (
@@ -28,6 +28,7 @@ __all__ = [
     "Tenant",
     "Thread",
     "TransactionHash",
+    "Uncommitted",
     "WitnessAlarm",
     "WitnessStatus",
     "WitnessedCheckpoint",
