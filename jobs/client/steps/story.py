@@ -77,7 +77,7 @@ def receipts_chain(case: Case) -> str:
             _require_actor(case, receipt)
     for place, receipt in enumerate(public):
         with faults.gathered():
-            _require_public_link(public[:place], receipt)
+            require_public_link(public[:place], receipt)
             _require_claimed(case, receipt)
             _require_actor(case, receipt)
     with faults.gathered():
@@ -143,7 +143,7 @@ def _require_link(case: Case, before: Read | None, receipt: Read, first: Read) -
     _require_later(before, receipt)
 
 
-def _require_public_link(earlier: Sequence[Read], receipt: Read) -> None:
+def require_public_link(earlier: Sequence[Read], receipt: Read) -> None:
     """Link public receipts within their own subject."""
     same = [item for item in earlier if item.body["subject"] == receipt.body["subject"]]
     if not same:

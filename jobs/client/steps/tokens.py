@@ -86,6 +86,18 @@ def attestation(case: Case) -> str:
     _require_subject(attested)
     day = attested.body["occurredAt"][:10]
     require_equal(attested.at("data.epoch"), data["epoch"], day, "is not the day of the attestation")
+    signers = require_attesters(case, attested)
+    return (
+        f"{len(signers)} of {case.trust.threshold} due attesters sign {claim.amount}; acceptance: {data['acceptance']}"
+    )
+
+
+def require_attesters(case: Case, attested: Read) -> list[str]:
+    """Insist that enough attesters signed what this receipt says, each once, the one who speaks among them.
+
+    Raises: Broken.
+    """
+    data = attested.data
     signers = [_attester(case, attested, index) for index in range(len(data["attestations"]))]
     role, _, speaker = attested.body["actor"].partition(":")
     if role == "attester" and speaker not in signers:
@@ -104,9 +116,7 @@ def attestation(case: Case) -> str:
             expected=case.trust.threshold,
             found=len(signers),
         )
-    return (
-        f"{len(signers)} of {case.trust.threshold} due attesters sign {claim.amount}; acceptance: {data['acceptance']}"
-    )
+    return signers
 
 
 def meter(case: Case) -> str:
