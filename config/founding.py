@@ -17,8 +17,8 @@ from jobs.market.providers import register_provider
 from jobs.models import ApiKey, Provider, User
 from provenance.authority import make_authority
 from receipts.durable import write_durably
-from receipts.keyring import add_key
-from receipts.keys import Role, ed25519_signer, make_key_file, secp256k1_signer
+from receipts.keyring import OF_THE_HOUSE, add_key, alg_of, counting, settle
+from receipts.keys import Role, ed25519_signer, key_path, load_signer, make_key_file, secp256k1_signer
 from receipts.log import found_log
 from receipts.models import Tenant
 
@@ -46,12 +46,12 @@ def found(say: Say) -> dict[str, Any]:
 
 
 def make_keys(say: Say) -> None:
-    """Make one key for each role, unless there is one."""
+    """Make one key for each role, unless there is one, here or elsewhere: the root lives off the server."""
     folder = Path(settings.KEYS_DIR)
     made = []
     for role in ED25519_ROLES + SECP256K1_ROLES:
         path = folder / f"{role}.key"
-        if not path.exists():
+        if not path.exists() and not _elsewhere(role):
             make_key_file(path, "ed25519" if role in ED25519_ROLES else "secp256k1")
             made.append(role)
     if made:
@@ -59,13 +59,20 @@ def make_keys(say: Say) -> None:
 
 
 def register_keys() -> None:
-    """Let the house's own keys count for their roles."""
-    ed25519_roles: tuple[Role, ...] = ("root", "log", "hub")
-    for role in ed25519_roles:
-        add_key(role=role, alg="Ed25519", key_id=ed25519_signer(role, settings.KEYS_DIR).key_id)
-    secp256k1_roles: tuple[Role, ...] = ("attester", "sender")
-    for role in secp256k1_roles:
-        add_key(role=role, alg="secp256k1", key_id=secp256k1_signer(role, settings.KEYS_DIR).address)
+    """Let the house's own keys count for their roles, once a rotation that a crash cut short is finished."""
+    for role in OF_THE_HOUSE:
+        if not _elsewhere(role):
+            settle(role)
+            key_id = str(load_signer(role, settings.KEYS_DIR).key_id)
+            add_key(role=role, alg=alg_of(key_id), key_id=key_id)
+
+
+def _elsewhere(role: str) -> bool:
+    """Whether a key counts for this role of the house whose private half is not on this machine."""
+    if role not in OF_THE_HOUSE or not counting(role).exists():
+        return False
+    path = key_path(role, Path(settings.KEYS_DIR))
+    return path is not None and not path.exists()
 
 
 def deploy(say: Say) -> dict[str, str]:

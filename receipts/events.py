@@ -65,6 +65,18 @@ CLAIM: Final = {"type": "string", "minLength": 2, "maxLength": 12_000}
 SIGNATURE: Final = _object(
     {"alg": _one_of("Ed25519", "EIP-712", "ES256"), "key_id": KEY_ID, "sig": _text("[A-Za-z0-9_-]{64,200}")}
 )
+# Where contract wallets sign too: what such a wallet takes for a signature may be several in a row.
+ATTESTATION: Final = _object(
+    {
+        "alg": _one_of("Ed25519", "EIP-712", "ES256", "ERC-1271"),
+        "key_id": KEY_ID,
+        "sig": _text("[A-Za-z0-9_-]{64,2000}"),
+    }
+)
+# On a key: by Ed25519 keys, or by secp256k1 keys as their wallets sign messages.
+KEY_SIGNATURE: Final = _object(
+    {"alg": _one_of("Ed25519", "EIP-712", "ES256", "EIP-191"), "key_id": KEY_ID, "sig": _text("[A-Za-z0-9_-]{64,200}")}
+)
 MEASUREMENT: Final = _object(
     {"quality": _one_of("measured", "estimated", "unavailable"), "source": WORD}, {"value": NATURAL}
 )
@@ -80,7 +92,9 @@ FAILURE: Final = (
     WORD  # the class of a failure: bad-input, runner, out-of-memory, model-unusable, lease-lost, expired, poison …
 )
 JOB_ID: Final = _text("job_[0-9a-hjkmnp-tv-z]{26}")
-ACTOR: Final = _text("(client|provider|hub|attester|reporter|operator|api-key|root|sender):[A-Za-z0-9_.-]{1,66}")
+ACTOR: Final = _text(
+    "(client|provider|hub|attester|reporter|operator|api-key|root|log|sender|witness):[A-Za-z0-9_.-]{1,66}"
+)
 UNIT_TYPE: Final = _one_of("cpu_ms", "gpu_ms")
 SHARES: Final = _list(_object({"provider": ADDRESS, "units": NATURAL, "amount": AMOUNT}), 64)
 
@@ -210,7 +224,7 @@ EVENTS: Final[dict[str, Event]] = {
                 "chain_id": NATURAL,
                 "minter": ADDRESS,
                 "deadline": NATURAL,
-                "attestations": _list(SIGNATURE),
+                "attestations": _list(ATTESTATION),
             },
             {"shares": SHARES},
         ),
@@ -280,11 +294,12 @@ EVENTS: Final[dict[str, Event]] = {
                 "key_id": KEY_ID,
                 "from_leaf": NATURAL,
                 "claim": CLAIM,
-                "signatures": _list(SIGNATURE, 2),
+                "signatures": _list(KEY_SIGNATURE, 3),
             },
-            {"replaces": KEY_ID},
+            {"replaces": KEY_ID, "until_leaf": NATURAL, "reason": WORD},
         ),
-        "A key was added, rotated or revoked, signed by the root or by both keys.",
+        "A key was added, rotated or revoked, signed by the root or by both keys. `from_leaf` is the first leaf that "
+        "an added key counts for and a revoked one no longer does; `replaces` ends at `until_leaf`, else there too.",
     ),
     "Census": Event(
         About.PUBLIC,

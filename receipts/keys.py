@@ -6,6 +6,7 @@ never logged, stored in the database or put into a receipt.
 Source: Ed25519 RFC 8032 (PyNaCl); secp256k1 with low s, EIP-2 (libsecp256k1); keccak-256 (FIPS 202 draft).
 """
 
+import hashlib
 import os
 import secrets
 import stat
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NewType, Protocol, TypedDict
 
 from receipts.canonical import NotCanonical, b64url, unb64url
-from receipts.durable import fsync_folder
+from receipts.durable import fsync_folder, write_durably
 
 KeyId = NewType("KeyId", str)
 Role = Literal["root", "log", "hub", "attester", "provider", "reporter", "client", "c2pa", "sender", "witness"]
@@ -161,6 +162,11 @@ def verify_text(text: str, signature: Mapping[str, Any], *, key_id: str | None =
     return KeyId(signature["key_id"])
 
 
+def fingerprint(key_id: str) -> str:
+    """Give the SHA-256 of an Ed25519 public key, in hex: what people compare."""
+    return hashlib.sha256(unb64url(key_id, size=32)).hexdigest()
+
+
 def make_key_file(path: Path, alg: Literal["ed25519", "secp256k1"]) -> None:
     """Make a key file of mode 0600 unless there is one: whole or not at all, also across a crash."""
     if path.exists():
@@ -200,6 +206,45 @@ def load_signer(role: Role, keys_dir: Path | None = None) -> Ed25519Signer | Sec
         raise KeyUnusable(f"no key for the role {role}: set {name} or {name}_FILE")
     path = Path(named) if named else Path(str(keys_dir)) / f"{role}.key"
     return read_key_file(path)
+
+
+def key_path(role: Role, keys_dir: Path) -> Path | None:
+    """Say which file a role's key is read from; None where the environment holds the key itself."""
+    name = f"TALLYSTICK_KEY_{role.upper()}"
+    if os.environ.get(name):
+        return None
+    return Path(os.environ.get(f"{name}_FILE") or keys_dir / f"{role}.key")
+
+
+def staged_path(path: Path) -> Path:
+    """Where the key that follows `path`'s lies until it does."""
+    return path.with_name(f"{path.name}.next")
+
+
+def stage_key_file(path: Path, new: Path) -> None:
+    """Copy the key in `new` beside the key file that it will replace; the same key again changes nothing.
+
+    Raises: KeyUnusable, when another key waits there already.
+    """
+    following = read_key_file(new)
+    staged = staged_path(path)
+    if staged.exists():
+        if read_key_file(staged).key_id != following.key_id:
+            raise KeyUnusable(f"{staged} holds another key, {read_key_file(staged).key_id}, that waits to follow")
+        return
+    write_durably(staged, new.read_bytes(), mode=0o600)
+
+
+def settle_key_file(path: Path) -> None:
+    """Put the staged key in the place of `path`'s, which is kept beside it. Repeating it after a crash goes on."""
+    old = read_key_file(path)
+    # The old key keeps a name until the new one has the place: at no moment is there no key.
+    kept = path.with_name(f"{path.name}.{old.key_id[:16]}.old")
+    if not kept.exists():
+        os.link(path, kept)
+        fsync_folder(path.parent)
+    staged_path(path).replace(path)
+    fsync_folder(path.parent)
 
 
 def read_key_file(path: Path) -> Ed25519Signer | Secp256k1Signer:

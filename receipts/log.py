@@ -19,13 +19,14 @@ from typing import Final
 from django.conf import settings
 from django.db import connection, transaction
 
-from receipts.canonical import encode
+from receipts.canonical import encode, unb64url
 from receipts.checkpoint import Checkpoint as SignedSize
-from receipts.checkpoint import NoteBroken, Vkey, log_nid, make_vkey, open_checkpoint, sign_note
+from receipts.checkpoint import NoteBroken, Vkey, log_nid, make_vkey, open_checkpoint, parse_note, sign_note
 from receipts.durable import write_durably
-from receipts.keys import ed25519_signer
+from receipts.keys import Ed25519Signer, ed25519_signer
 from receipts.merkle import HASH_SIZE, Frontier, inclusion_proof, leaf_hash, root_of, subtree_root
-from receipts.models import Bundle, Checkpoint, LogHead, Receipt
+from receipts.models import Bundle, Checkpoint, LogHead, PublicKey, Receipt
+from receipts.models.witnesses import published_note
 from receipts.tiles import WIDTH, Tile, decode_bundle, encode_bundle, reader, tile_hashes, tiles_between
 
 BATCH: Final = 256
@@ -54,6 +55,10 @@ class LogIsOlder(LogError):
 
 class LogForked(LogError):
     """What is published is no checkpoint that this database signed: another history, or another key. Try again: no."""
+
+
+class LogKeyEnded(LogError):
+    """The log's key at hand is none that counts for the next checkpoint: `manage.py keys settle`. Try again: then."""
 
 
 class ClockWentBack(LogError):
@@ -200,7 +205,7 @@ def _entries(start: int, end: int) -> list[bytes]:
 def publish() -> int | None:
     """Sign and publish a checkpoint if the log grew and the last one is old enough; give its size.
 
-    Raises: RootDisagrees, LogIsOlder, LogForked, ClockWentBack. Nothing is signed then.
+    Raises: RootDisagrees, LogIsOlder, LogForked, LogKeyEnded, ClockWentBack. Nothing is signed then.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s), clock_timestamp()", [_LOCK + 1])
@@ -208,6 +213,8 @@ def publish() -> int | None:
         if not mine:
             return None
         last = require_one_history()
+        if last is not None:
+            _follow_witnesses(last)
         head = log_head()
         if head.size == (last.size if last else 0):
             return None
@@ -216,12 +223,14 @@ def publish() -> int | None:
                 raise ClockWentBack(f"the database's clock says {now}, the newest checkpoint {last.signed_at}")
             if now - last.signed_at < dt.timedelta(seconds=settings.CHECKPOINT_SECONDS):
                 return None
+        signer = _signer_for(head)
+        if signer is None:
+            return None
         integrate(last.size if last else 0, head.size)
         root = Frontier(head.size, _split(bytes(head.frontier))).root()
         again = root_on_disk(head.size)
         if root != again:
             raise RootDisagrees(f"at {head.size} leaves the bundles give {root.hex()}, the tiles {again.hex()}")
-        signer = ed25519_signer("log", settings.KEYS_DIR)
         note = sign_note(SignedSize(head.origin, head.size, root).text(), head.origin, signer, signer.public)
         Checkpoint.objects.create(size=head.size, root=root, note=note, signed_at=now)
     # A crash here leaves the row without the file; the next turn writes the file.
@@ -240,10 +249,7 @@ def require_one_history() -> Checkpoint | None:
     last = Checkpoint.objects.order_by("-size").first()
     if not note and last is None:
         return None
-    try:
-        told = open_checkpoint(note or (last.note if last else ""), current_vkey())
-    except NoteBroken as error:
-        raise LogForked(f"the published checkpoint is not this log's: {error}") from None
+    told = _open_own(note or (last.note if last else ""))
     if last is None or told.size > last.size:
         raise LogIsOlder(
             f"the published checkpoint has {told.size} leaves, the database's newest {last.size if last else 0}: "
@@ -252,8 +258,61 @@ def require_one_history() -> Checkpoint | None:
     if not Checkpoint.objects.filter(size=told.size, root=told.root).exists():
         raise LogForked(f"the published root of {told.size} leaves, {told.root.hex()}, was never signed here")
     if not note or told.size < last.size:
-        _publish_file(last.note)  # a crash fell between the row and the file: the row counts
+        _publish_file(published_note(last))  # a crash fell between the row and the file: the row counts
     return last
+
+
+def _open_own(note: str) -> SignedSize:
+    """Open a checkpoint under whichever of the log's keys signed it: rotating a key is no fork.
+
+    An ended key counts for sizes up to its last leaf. Beyond, it may have been revoked after it signed: then the
+    note must be, to the byte, one that this database committed.
+    """
+    log_keys = _log_keys()
+    try:
+        signed_by = {item.key_hash for item in parse_note(note).signatures}
+        for vkey, until_leaf in log_keys:
+            if vkey.key_hash in signed_by:
+                told = open_checkpoint(note, vkey)
+                if until_leaf is None or told.size <= until_leaf:
+                    return told
+                if any(note.startswith(row.note) for row in Checkpoint.objects.filter(size=told.size)):
+                    return told
+                raise LogForked(
+                    f"the published checkpoint of {told.size} is signed by a key that ended at {until_leaf}"
+                )
+        raise NoteBroken(f"not signed by {' or '.join(str(vkey) for vkey, _ in log_keys)}")
+    except NoteBroken as error:
+        raise LogForked(f"the published checkpoint is not this log's: {error}") from None
+
+
+def _log_keys() -> list[tuple[Vkey, int | None]]:
+    """Every key that this log signs or signed with, and the leaf at which it ended."""
+    origin = log_head().origin
+    rows = PublicKey.objects.filter(role=PublicKey.Role.LOG).order_by("-id").values_list("key_id", "until_leaf")
+    found: list[tuple[Vkey, int | None]] = [
+        (make_vkey(origin, unb64url(key_id, size=32)), until_leaf) for key_id, until_leaf in rows
+    ]
+    # A log signs from its founding on, a moment before its key is registered.
+    return found or [(current_vkey(), None)]
+
+
+def _signer_for(head: LogHead) -> Ed25519Signer | None:
+    """Load the key that signs the checkpoint of this head; None where it has to wait for its first leaf.
+
+    Who follows signs nothing before its own KeyRotated is in the log: a checkpoint up to there is the old key's to
+    sign, and no checkpoint needs both.
+    Raises: LogKeyEnded.
+    """
+    signer = ed25519_signer("log", settings.KEYS_DIR)
+    rows = {row.key_id: row for row in PublicKey.objects.filter(role=PublicKey.Role.LOG)}
+    if not rows:
+        return signer
+    row = rows.get(signer.key_id)
+    if row is None or (row.until_leaf is not None and head.size > row.until_leaf):
+        ended = "is none of the log's" if row is None else f"ended at leaf {row.until_leaf}"
+        raise LogKeyEnded(f"the log's key at hand, {signer.key_id}, {ended}: nothing is signed at {head.size} leaves")
+    return signer if row.since_leaf < head.size else None
 
 
 def root_on_disk(size: int) -> bytes:
@@ -276,6 +335,13 @@ def read_tile(tile: Tile) -> bytes:
             raise RootDisagrees(f"{candidate.path()} has {len(data)} bytes on disk, {size} are due")
         return data
     raise RootDisagrees(f"{tile.path()} is missing on disk")
+
+
+def _follow_witnesses(last: Checkpoint) -> None:
+    """Put the cosignatures that came since under the published checkpoint. Where they are stored is the database."""
+    note, path = published_note(last), Path(settings.TLOG_DIR) / "checkpoint"
+    if path.read_text(errors="replace") != note:
+        _publish_file(note)
 
 
 def _publish_file(note: str) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 
 from django.conf import settings
 
-from receipts.canonical import encode
+from receipts.canonical import encode, unb64url
 from receipts.checkpoint import make_vkey
+from receipts.cosigners import witnesses
 from receipts.durable import write_durably
-from receipts.keys import KeyUnusable, ed25519_signer, load_signer, sign_text
+from receipts.keyring import counting, successions
+from receipts.keys import KeyUnusable, Role, ed25519_signer, load_signer, sign_text
 from receipts.log import log_head
 from receipts.models import PublicKey
 
@@ -36,7 +38,7 @@ REQUIRED = [
     "mint",
 ]
 CHAINLESS = [claim for claim in REQUIRED if claim not in ("anchor", "mint", "attestation")]
-_PUBLISHED = ("root", "log", "hub", "attester", "provider")
+_PUBLISHED = ("root", "log", "hub", "attester", "provider", "reporter", "sender")
 
 
 class NotPublished(LookupError):
@@ -46,13 +48,12 @@ class NotPublished(LookupError):
 def unsigned_document() -> dict[str, Any]:
     """Collect what the root key is to sign, from settings and the table of keys."""
     head = log_head()
-    signer = ed25519_signer("log", settings.KEYS_DIR)
     keys = [
         {"role": key.role, "alg": key.alg, "key_id": key.key_id, "since_leaf": key.since_leaf}
         | ({"until_leaf": key.until_leaf} if key.until_leaf is not None else {})
         for key in PublicKey.objects.filter(role__in=_PUBLISHED).order_by("role", "id")
     ]
-    attesters = [key["key_id"] for key in keys if key["role"] == "attester" and "until_leaf" not in key]
+    attesters = [key["key_id"] for key in keys if key["role"] == "attester" and _counts(key, head.size)]
     chain: dict[str, Any] | None = None
     if settings.CHAIN_RPC_URL:
         chain = {
@@ -60,7 +61,7 @@ def unsigned_document() -> dict[str, Any]:
             "register": settings.REGISTER_ADDRESS,
             "token": settings.TOKEN_ADDRESS,
             "minter": settings.MINTER_ADDRESS,
-            "committer": load_signer("sender", settings.KEYS_DIR).key_id,
+            "committer": _newest("sender"),
             "confirmations": settings.CONFIRMATIONS,
         }
     root_pem = Path(settings.KEYS_DIR) / "c2pa" / "root.pem"
@@ -68,22 +69,48 @@ def unsigned_document() -> dict[str, Any]:
         "format": FORMAT,
         "log": {
             "origin": head.origin,
-            "vkey": str(make_vkey(head.origin, signer.public)),
+            "vkey": str(make_vkey(head.origin, unb64url(_newest("log"), size=32))),
             "nid": head.nid,
             "url": f"{settings.PUBLIC_URL}/tlog/",
         },
         "keys": keys,
         "attesters": {"addresses": attesters, "threshold": 1},
         "c2pa": {"root_pem": root_pem.read_text() if root_pem.exists() else ""},
-        "witnesses": [],
-        "policy": {"embedded": settings.EMBEDDED, "require": REQUIRED if chain else CHAINLESS},
+        "witnesses": [witness.key for witness in witnesses()],
+        "policy": _policy(with_chain=chain is not None),
     }
-    return document | ({"chain": chain} if chain else {})
+    document |= {"chain": chain} if chain else {}
+    # Whoever keeps the fingerprint of an earlier root key follows these to the one that signs now.
+    return document | ({"successors": told} if (told := successions()) else {})
+
+
+def _counts(key: dict[str, Any], size: int) -> bool:
+    return "until_leaf" not in key or key["until_leaf"] > size
+
+
+def _newest(role: Role) -> str:
+    """The key that the house signs with in a role: the newest that counts, whether its private half is here or not."""
+    newest = counting(role).order_by("-since_leaf", "-id").values_list("key_id", flat=True).first()
+    # A house that is being founded has the key before its row.
+    return newest or str(load_signer(role, settings.KEYS_DIR).key_id)
+
+
+def _policy(*, with_chain: bool) -> dict[str, Any]:
+    require = REQUIRED if with_chain else CHAINLESS
+    if not settings.WITNESS_QUORUM:
+        return {"embedded": settings.EMBEDDED, "require": require}
+    return {
+        "embedded": settings.EMBEDDED,
+        "require": [*require, "witnesses"],
+        "witness_quorum": settings.WITNESS_QUORUM,
+    }
 
 
 def sign_document(document: dict[str, Any]) -> dict[str, Any]:
-    """Sign a collected document with the root key. Raises: KeyUnusable."""
+    """Sign a collected document with the root key. Raises: KeyUnusable, also for a root key that it says has ended."""
     root = ed25519_signer("root", settings.KEYS_DIR)
+    if any(key["key_id"] == root.key_id and "until_leaf" in key for key in document["keys"]):
+        raise KeyUnusable(f"the root key at hand, {root.key_id}, has ended: run `manage.py keys settle`")
     return document | {"signature": sign_text(root, encode(document).decode())}
 
 

@@ -34,7 +34,7 @@ def test_the_root_signs_what_is_published(keys: Path) -> None:
     told = document()
     root = ed25519_signer("root", keys)
     verify_text(signed_text(told), told["signature"], key_id=root.key_id)
-    assert {key["role"] for key in told["keys"]} == {"root", "log", "hub", "attester"}
+    assert {key["role"] for key in told["keys"]} == {"root", "log", "hub", "attester", "sender"}
     told["log"]["url"] = "https://elsewhere.invalid/"
     with pytest.raises(SignatureBroken):
         verify_text(signed_text(told), told["signature"], key_id=root.key_id)
