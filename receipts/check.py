@@ -386,29 +386,45 @@ class _Check:
         if bytes(commit.transaction.data) != call:
             found = _call(bytes(commit.transaction.data))
             yield Difference("anchor call", where, _shown(told), found)
-        for sent in TransactionHash.objects.filter(transaction=commit.transaction).order_by("signed_at", "hash"):
+        hashes = list(TransactionHash.objects.filter(transaction=commit.transaction).order_by("signed_at", "hash"))
+        for sent in hashes:
             yield from _sent(sent, commit, call, f"{where}, transaction {sent.hash}")
+        if commit.transaction.hash and commit.transaction.hash not in [sent.hash for sent in hashes]:
+            yield Difference("anchor transaction", where, f"signed bytes of {commit.transaction.hash}", "no row")
 
     def _dangling(self) -> Iterator[Difference]:
         """Find what points to rows that are gone: the database would not let it happen, a restore does."""
-        for what, where, query in _DANGLING:
-            for keys in _pages(query, first=""):
+        for what, where, expected, query, first in _DANGLING:
+            for keys in _pages(query, first=first):
                 for key in keys:
-                    yield Difference(what, f"{where} {key}", "a row that it points to", "no row")
+                    yield Difference(what, f"{where} {key}", expected, "no row")
 
 
-_DANGLING: Final = (
+_DANGLING: Final[tuple[tuple[str, str, str, str, Any], ...]] = (
     (
-        "anchor without checkpoint",
-        "commit",
-        "SELECT c.id::text FROM receipts_commit c LEFT JOIN receipts_checkpoint p ON p.size = c.checkpoint_id"
-        " WHERE c.checkpoint_id IS NOT NULL AND p.size IS NULL AND c.id::text > %s ORDER BY c.id::text LIMIT %s",
+        "checkpoint missing",
+        "checkpoint of",
+        "the row that an anchor names",
+        "SELECT c.checkpoint_id FROM receipts_commit c LEFT JOIN receipts_checkpoint p ON p.size = c.checkpoint_id"
+        " WHERE p.size IS NULL AND c.checkpoint_id > %s ORDER BY c.checkpoint_id LIMIT %s",
+        -(2**63),
+    ),
+    (
+        "anchor missing",
+        "transaction",
+        "the commit that it carries",
+        "SELECT t.key FROM receipts_chaintransaction t LEFT JOIN receipts_commit c ON c.transaction_id = t.id"
+        " WHERE t.purpose = 'anchor' AND t.state NOT IN ('replaced', 'failed') AND c.id IS NULL AND t.key > %s"
+        " ORDER BY t.key LIMIT %s",
+        "",
     ),
     (
         "thread without receipts",
         "thread",
+        "a receipt",
         "SELECT t.subject FROM receipts_thread t WHERE t.subject > %s AND NOT EXISTS"
         " (SELECT 1 FROM receipts_receipt r WHERE r.subject = t.subject) ORDER BY t.subject LIMIT %s",
+        "",
     ),
 )
 
@@ -816,7 +832,10 @@ def _pages(query: str, *, first: Any = -1, size: int = ROWS) -> Iterator[list[An
 
 def _published() -> str | None:
     path = Path(settings.TLOG_DIR) / "checkpoint"
-    return path.read_text(errors="replace") if path.exists() else None
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return None
 
 
 def _size_told(note: str | None) -> int | None:

@@ -65,7 +65,7 @@ def anchor(row: Checkpoint, nonce: int) -> Commit:
         nonce=nonce,
         state="final",
     )
-    fees: dict[str, int] = {"max_priority_fee": 10**9, "max_fee": 3 * 10**9, "gas_limit": 100_000}
+    fees = {"max_priority_fee": 10**9, "max_fee": 3 * 10**9, "gas_limit": 100_000}
     raw = rlp.sign_transaction(SENDER, chain_id=31337, nonce=nonce, to=REGISTER, value=0, data=data, **fees)
     TransactionHash.objects.create(
         hash=rlp.transaction_hash(raw),
@@ -74,6 +74,8 @@ def anchor(row: Checkpoint, nonce: int) -> Commit:
         max_fee_wei=fees["max_fee"],
         max_priority_fee_wei=fees["max_priority_fee"],
     )
+    sent.hash = rlp.transaction_hash(raw)
+    sent.save(update_fields=["hash"])
     return Commit.objects.create(checkpoint=row, asset_cid=head.nid, commit_data=told, transaction=sent)
 
 
