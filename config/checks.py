@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 from jobs.runners.catalogue import models
+from receipts.cosigners import WitnessesWrong, witnesses
 
 
 @register()
@@ -24,6 +25,8 @@ def settings_fit_together(**_: Any) -> list[CheckMessage]:
         )
     if settings.COMMIT_POLICY == "each" and not settings.EMBEDDED and not settings.CHAIN_RPC_URL:
         wrong(9, "COMMIT_POLICY is 'each' without a chain", "Set CHAIN_RPC_URL and REGISTER_ADDRESS, or use batch.")
+    if 0 < len(settings.METRICS_TOKEN) < 16:
+        wrong(11, "METRICS_TOKEN can be guessed", "Use at least 16 random characters, or leave it unset.")
     if settings.COMMIT_GAS_DAILY < 0:
         wrong(
             10, f"COMMIT_GAS_DAILY is {settings.COMMIT_GAS_DAILY}", "Give units of gas a day; 0 means without a bound."
@@ -47,4 +50,15 @@ def settings_fit_together(**_: Any) -> list[CheckMessage]:
             wrong(6, "ALLOWED_HOSTS is empty or open", "Name the hosts that this house answers to.")
     if settings.LEASE_SECONDS < 3:
         wrong(7, f"LEASE_SECONDS is {settings.LEASE_SECONDS}", "A lease below 3 s is lost between two heartbeats.")
+    try:
+        named = len(witnesses())
+    except WitnessesWrong as error:
+        wrong(20, f"WITNESSES: {error}", "Name each as <vkey>@<url>, as its house prints it: manage.py witness vkey.")
+    else:
+        if not 0 <= settings.WITNESS_QUORUM <= named:
+            wrong(
+                21,
+                f"WITNESS_QUORUM is {settings.WITNESS_QUORUM}, and WITNESSES names {named}",
+                "Ask for as many cosignatures as there are witnesses, or fewer: else no checkpoint is ever final.",
+            )
     return found

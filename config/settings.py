@@ -25,6 +25,7 @@ SECRET_KEY: str = env.str("SECRET_KEY", default="")
 DEBUG: bool = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"] if EMBEDDED else [])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+METRICS_TOKEN: str = env.str("METRICS_TOKEN", default="")  # who has it may read /metrics; empty: nobody may
 PUBLIC_URL: str = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
 
 # --- evidence ------------------------------------------------------------------------------------
@@ -36,6 +37,11 @@ TLOG_DIR = Path(env.str("TLOG_DIR", default=str(DATA_DIR / "tlog")))
 LOG_ORIGIN: str = env.str("LOG_ORIGIN", default="")  # the log's name for good, independent of host and port
 CHECKPOINT_SECONDS: float = env.float("CHECKPOINT_SECONDS", default=1.0)  # at most one checkpoint in this time
 PROMISE_SECONDS: int = env.int("PROMISE_SECONDS", default=3600)  # a receipt is in the log by then, or the hub lied
+WITNESSES: list[str] = env.list("WITNESSES", default=[])  # who is asked to cosign checkpoints: <vkey>@<url>
+WITNESS_QUORUM: int = env.int(
+    "WITNESS_QUORUM", default=0
+)  # how many of them make a checkpoint final; 0: none is waited for
+WITNESS_SECONDS: float = env.float("WITNESS_SECONDS", default=2.0 if EMBEDDED else 10.0)  # between cosignatures of one
 C2PA_ORGANISATION: str = env.str("C2PA_ORGANISATION", default="Tallystick house")
 C2PA_MAX_BYTES: int = env.int("C2PA_MAX_BYTES", default=128 * 1024**2)  # signing takes 2-3x this in memory
 

@@ -3,6 +3,7 @@
 from django.urls import path, re_path, register_converter
 
 from receipts.api import views
+from receipts.api.metrics import metrics
 from receipts.api.witness import AddCheckpoint
 
 
@@ -26,6 +27,7 @@ api_urlpatterns = [
     path("receipts/<nid:nid>/", _receipt),
 ]
 urlpatterns = [
+    path("metrics", metrics, name="metrics"),
     path("tlog/checkpoint", views.CheckpointFile.as_view(), name="tlog-checkpoint"),
     re_path(r"^tlog/(?P<path>tile/.+)$", views.TileFile.as_view(), name="tlog-tile"),
     path("tlog/witness/add-checkpoint", AddCheckpoint.as_view(), name="witness-add-checkpoint"),
