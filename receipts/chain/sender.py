@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Case, When
+from django.db.models import Q
 from django.utils import timezone
 
 from receipts.chain import abi, rlp
@@ -59,6 +59,8 @@ GWEI: Final = 10**9
 MIN_TIP_WEI: Final = GWEI
 # A contract that is paused will be resumed: such an intent waits. OpenZeppelin's Pausable.
 PAUSED: Final = "0x" + abi.selector("EnforcedPause()").hex()
+
+_OF_A_TENANT: Final = Q(purpose=ChainTransaction.Purpose.COMMIT, tenant__isnull=False)
 
 
 class IntentDiffers(Exception):
@@ -418,7 +420,10 @@ class Turn:
     # 3. Sign the next intents.
 
     def _queue(self) -> Any:
-        return ChainTransaction.objects.filter(chain_id=self.status.chain_id, state=TransactionState.INTENDED)
+        # What is only intended has no sender: so the index of open transactions gives it in its order.
+        return ChainTransaction.objects.filter(
+            chain_id=self.status.chain_id, state=TransactionState.INTENDED, sender=""
+        )
 
     def sign_next(self, view: View) -> None:
         """Give nonces to the next intents and store what will be sent: commits of receipts last, the oldest first."""
@@ -440,11 +445,8 @@ class Turn:
 
     def _next(self, room: int) -> list[ChainTransaction]:
         """Choose what is signed now. What waits for a reason of its own keeps back nothing else."""
-        commits = self._queue().filter(purpose=ChainTransaction.Purpose.COMMIT, tenant__isnull=False).order_by("id")
-        others = self._queue().exclude(pk__in=commits.values("pk"))
-        # Anchors first: they hold for every receipt, whoever's commits and mints wait.
-        anchor = Case(When(purpose=ChainTransaction.Purpose.ANCHOR, then=0), default=1)
-        chosen = self._estimated(list(others.order_by(anchor, "id")[: self.limit * 4]))[:room]
+        chosen = self._estimated(self._of_the_house())[:room]
+        commits = self._queue().filter(_OF_A_TENANT).order_by("id")
         budget = Budget.of_today(chain_id=self.status.chain_id)
         over = -1
         while len(chosen) < room and over < len(budget.over):  # again only where a budget ended: others stand behind
@@ -458,6 +460,18 @@ class Turn:
             names = ", ".join(sorted(budget.over))
             _wait(self.report, Waiting.GAS_BUDGET, f"commits of {names} wait: {budget.reason}")
         return chosen
+
+    def _of_the_house(self) -> list[ChainTransaction]:
+        """List what knows no budget: anchors first, as they hold for every receipt, then the oldest.
+
+        What waited already and what is new are looked at in equal parts: a paused contract's intents keep back no
+        others, however many there are, and others never keep those back when it goes on.
+        """
+        others = self._queue().exclude(_OF_A_TENANT).order_by("id")
+        anchors = others.filter(purpose=ChainTransaction.Purpose.ANCHOR)[: self.limit]
+        rest = others.exclude(purpose=ChainTransaction.Purpose.ANCHOR)
+        waited, fresh = rest.exclude(reason="")[: self.limit * 2], rest.filter(reason="")[: self.limit * 2]
+        return [*anchors, *sorted([*waited, *fresh], key=lambda row: row.pk)]
 
     def _count_is_believed(self, view: View) -> bool:
         """Follow a node that counts more of our transactions than we do only where an older block says so too.
