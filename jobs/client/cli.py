@@ -79,6 +79,13 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--rpc", metavar="URL", help="a node of the chain, to ask what became of anchor and mint")
     verify.set_defaults(run=_verify)
 
+    audit = commands.add_parser("audit", parents=[shared], help="check a whole log, and the receipts at hand")
+    audit.add_argument("place", metavar="DIR|URL", help="an export, a folder with a log, or its address")
+    audit.add_argument("--trust", metavar="T", type=Path, required=True, help="the trust file: whose keys count")
+    audit.add_argument("--receipts", metavar="FILE", type=Path, help="exported receipts (an export brings its own)")
+    audit.add_argument("--resume", metavar="STATE", type=Path, help="keep here how far it came, and go on from there")
+    audit.set_defaults(run=_audit)
+
     trust = commands.add_parser("trust", parents=[shared], help="keep and show whom you trust")
     acts = trust.add_subparsers(metavar="ACT", required=True, parser_class=_Parser)
     add = acts.add_parser("add", parents=[shared], help="fetch a house's keys, if its root key is the one you know")
@@ -144,10 +151,45 @@ def _verify(options: argparse.Namespace) -> int:
     if _json(options):
         _print_json(shown.as_json(report, trust))
     else:
-        encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
-        for line in shown.lines(report, trust, colour=_colours(), plain=encoding != "utf8"):
+        for line in shown.lines(report, trust, colour=_colours(), plain=_plain()):
             _print(line)
     return report.exit_code
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from jobs.client import report as shown
+    from jobs.client.audit import audit, bar, quiet
+    from jobs.client.auditing.receipts import NotAnExport
+    from jobs.client.auditing.source import NoLogThere, source_at
+    from jobs.client.auditing.state import NotAState
+    from receipts.exported import RECEIPTS
+
+    trust = _read_trust(options.trust)
+    receipts = options.receipts
+    if receipts is None and (Path(options.place) / RECEIPTS).is_file():
+        receipts = Path(options.place) / RECEIPTS
+    try:
+        done = audit(
+            source_at(options.place),
+            trust,
+            receipts=receipts,
+            state_path=options.resume,
+            progress=bar if sys.stderr.isatty() and not _json(options) else quiet,
+        )
+    except (NoLogThere, NotAnExport, NotAState) as error:
+        raise BadUsage(str(error)) from None
+    except OSError as error:
+        raise BadUsage(f"{error.filename} can't be read or written: {error.strerror}") from None
+    if _json(options):
+        _print_json({**shown.as_json(done.report, done.trust), "counts": done.counts})
+    else:
+        for line in shown.lines(done.report, done.trust, colour=_colours(), plain=_plain()):
+            _print(line)
+    return done.report.exit_code
+
+
+def _plain() -> bool:
+    return (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
 
 
 def _trust_add(options: argparse.Namespace) -> int:
@@ -160,11 +202,16 @@ def _trust_add(options: argparse.Namespace) -> int:
         trust = trust_of(document)
         require_root(trust, options.root)
         before = read_trust(_read_file(options.output, 1024 * 1024)) if options.output.exists() else None
-        if before is not None and before.root != trust.root:
+        if before is not None and before.root not in trust.roots:
             raise BadUsage(f"{options.output} trusts another root key, {fingerprint(before.root)}: name another file")
         clients = {*options.client_key, *(before.clients if before else ())}
         own_before = before.document.get("own", {}) if before else {}
-        kept = add_own(document, clients=clients, require=own_before.get("require", []))
+        kept = add_own(
+            document,
+            clients=clients,
+            require=own_before.get("require", []),
+            client_keys=own_before.get("client_keys", []),
+        )
         trust_of(kept)
     except NotATrustFile as error:
         raise BadUsage(f"not kept: {error}") from None
