@@ -268,6 +268,9 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     {"title": "Receipts", "icon": "receipt_long", "link": "/admin/receipts/receipt/"},
                     {"title": "Checkpoints", "icon": "verified", "link": "/admin/receipts/checkpoint/"},
+                    {"title": "Witnesses' alarms", "icon": "crisis_alert", "link": "/admin/receipts/witnessalarm/"},
+                    {"title": "Logs we witness", "icon": "visibility", "link": "/admin/receipts/witnessedlog/"},
+                    {"title": "Misbehaviour of logs", "icon": "report", "link": "/admin/receipts/misbehaviour/"},
                     {"title": "Bundles", "icon": "inventory_2", "link": "/admin/receipts/bundle/"},
                     {"title": "Artifacts", "icon": "image", "link": "/admin/provenance/artifact/"},
                     {"title": "Credentials", "icon": "badge", "link": "/admin/provenance/credential/"},

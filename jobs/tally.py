@@ -1,8 +1,9 @@
 """Collect all the evidence of one job into its tally, from the rows that hold it.
 
-Receipts' bytes go out as they were hashed. Of the checkpoints that cover them all, the smallest whose
-anchor is final is taken, else one whose anchor is on its way, else the newest: a tally is good for as
-long as it lasts, so it should lean on the chain as soon as it can.
+Receipts' bytes go out as they were hashed, the checkpoint with the cosignatures that it has by now. Of the
+checkpoints that cover them all, the smallest whose anchor is final is taken, else one whose anchor is on its
+way, else the newest that is final, else the newest: a tally is good for as long as it lasts, so it should lean
+on the chain and on witnesses as soon as it can.
 """
 
 import logging
@@ -17,11 +18,13 @@ from jobs.errors import BadRequest, NotYet
 from jobs.models import Job
 from minting.models import Usage
 from receipts.canonical import unb64url
+from receipts.cosigners import newest_final
 from receipts.keys import Signature
 from receipts.log import LogError, inclusion, leaf_indices
 from receipts.merkle import ProofBroken
 from receipts.models import Checkpoint, Commit, Receipt, TransactionHash
 from receipts.models.transactions import TransactionState
+from receipts.models.witnesses import published_note
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ def collect(job: Job) -> Evidence:
     receipts = (*own, *(receipt for receipt in public if receipt is not None))
     leaves = leaf_indices([receipt.pk for receipt in receipts])
     commit = _anchor_over(max(leaves.values())) if leaves else None
-    checkpoint = commit.checkpoint if commit else Checkpoint.objects.order_by("-size").first() if leaves else None
+    checkpoint = commit.checkpoint if commit else _newest_over(max(leaves.values())) if leaves else None
     sent = [commit.transaction.hash] if commit else []
     if usage and usage.transaction and usage.minted_receipt:
         sent.append(usage.transaction.hash)
@@ -101,12 +104,17 @@ def tally_of(evidence: Evidence, *, disclosed: tuple[Disclosed, ...] = (), lenie
         job_id=evidence.job.job_id,
         job_nid=evidence.job.nid,
         receipts=tuple(_logged(evidence, receipt, lenient) for receipt in evidence.receipts),
-        checkpoint=checkpoint.note if checkpoint else None,
+        checkpoint=published_note(checkpoint) if checkpoint else None,
         promise=_promise(evidence.job.promise),
         anchor=anchored,
         mint=minted,
         disclosed=disclosed,
     )
+
+
+def _newest_over(leaf: int) -> Checkpoint | None:
+    """Find the newest checkpoint that enough witnesses cosigned and that covers a leaf; without one, the newest."""
+    return newest_final(at_least=leaf + 1) or Checkpoint.objects.order_by("-size").first()
 
 
 def _anchor_over(leaf: int) -> Commit | None:

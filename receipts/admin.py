@@ -1,6 +1,7 @@
 """The ledger in the console: receipts, the log, what went to the chain, whose keys count. All of it read-only."""
 
 import base64
+import datetime as dt
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -12,9 +13,20 @@ from django.utils.safestring import SafeString
 
 from receipts.canonical import NotCanonical, decode, unb64url
 from receipts.canonical import nid as nid_of
-from receipts.checkpoint import NoteBroken, Vkey, check_note, make_vkey, parse_note, parse_vkey
+from receipts.checkpoint import (
+    COSIGNATURE_V1,
+    NoteBroken,
+    SignedNote,
+    Vkey,
+    check_cosignature,
+    check_note,
+    make_vkey,
+    parse_note,
+    parse_vkey,
+)
 from receipts.committers.erc7053 import COMMIT_SELECTOR, NotCalldata, decode_commit
 from receipts.console import ADDRESS, HASH32, NID, EvidenceAdmin
+from receipts.cosigners import is_final, witnesses
 from receipts.events import EVENTS, About
 from receipts.log import LogNotFounded, RootDisagrees, inclusion, leaf_entry, leaf_index, leaf_indices, log_head
 from receipts.merkle import ProofBroken, check_inclusion, leaf_hash
@@ -23,13 +35,18 @@ from receipts.models import (
     ChainTransaction,
     Checkpoint,
     Commit,
+    Misbehaviour,
     PublicKey,
     Receipt,
     SenderStatus,
     Tenant,
     TransactionHash,
+    WitnessAlarm,
+    WitnessedLog,
+    WitnessStatus,
 )
 from receipts.models.transactions import TransactionState
+from receipts.models.witnesses import published_note
 from receipts.pages import receipt_page
 from receipts.templatetags.console import badge, copyable, ether, moment, transaction_link
 
@@ -210,8 +227,12 @@ class CheckpointAdmin(EvidenceAdmin):
         return {
             "title": f"Checkpoint of {row.size:,} leaves",
             "root": base64.b64encode(bytes(row.root)).decode(),
-            "note": row.note,
-            "signatures": signatures_of(row.note),
+            "note": published_note(row),
+            "signatures": signatures_of(published_note(row)),
+            "quorum": settings.WITNESS_QUORUM,
+            "final": is_final(row),
+            "alarms": WitnessAlarm.objects.filter(checkpoint=row),
+            "witnesses": WitnessStatus.objects.filter(vkey__in=[witness.key for witness in witnesses()]),
             "older": Checkpoint.objects.filter(size__lt=row.size).order_by("-size").first(),
             "newer": Checkpoint.objects.filter(size__gt=row.size).order_by("size").first(),
             "anchor": nearest,
@@ -234,11 +255,19 @@ def signatures_of(note: str) -> list[dict[str, str]]:
             found.append({**told, "verdict": "unknown", "detail": "A key that this house doesn't know."})
             continue
         try:
-            check_note(parsed, vkey)
-            found.append({**told, "verdict": "holds", "detail": str(vkey)})
+            found.append({**told, "verdict": "holds", "detail": _checked(parsed, vkey)})
         except NoteBroken as error:
             found.append({**told, "verdict": "broken", "detail": str(error)})
     return found
+
+
+def _checked(note: SignedNote, vkey: Vkey) -> str:
+    """Check one signature, and say what it tells. Raises: NoteBroken."""
+    if vkey.kind == COSIGNATURE_V1:
+        cosigned_at = dt.datetime.fromtimestamp(check_cosignature(note, vkey), dt.UTC)
+        return f"cosigned at {cosigned_at:%Y-%m-%d %H:%M:%S} UTC, by the witness's clock; {vkey}"
+    check_note(note, vkey)
+    return str(vkey)
 
 
 def _known_vkeys() -> dict[tuple[str, bytes], Vkey]:
@@ -248,6 +277,7 @@ def _known_vkeys() -> dict[tuple[str, bytes], Vkey]:
         make_vkey(head.origin, unb64url(key.key_id))
         for key in PublicKey.objects.filter(role=PublicKey.Role.LOG, alg=PublicKey.Alg.ED25519)
     ]
+    found += [witness.vkey for witness in witnesses()]
     return {(vkey.name, vkey.key_hash): vkey for vkey in found}
 
 
@@ -512,3 +542,78 @@ class TenantAdmin(EvidenceAdmin):
     @admin.display(description="Since")
     def created(self, row: Tenant) -> SafeString:
         return moment(row.created_at)
+
+
+@admin.register(WitnessAlarm)
+class WitnessAlarmAdmin(EvidenceAdmin):
+    """What witnesses said that they should never have said: another history of this log, or of their own memory."""
+
+    keyset = ("id",)
+    tenant_path: ClassVar[str | None] = None
+    list_display = ("witness", "about", "what", "seen")
+    list_display_links = ("witness",)
+    fields = ("witness", "about", "what", "status", "answer", "seen")
+    readonly_fields = fields
+
+    @admin.display(description="Witness")
+    def witness(self, row: WitnessAlarm) -> str:
+        return row.vkey.partition("+")[0]
+
+    @admin.display(description="Checkpoint")
+    def about(self, row: WitnessAlarm) -> str:
+        return f"{row.checkpoint_id:,} leaves"
+
+    @admin.display(description="What it means")
+    def what(self, row: WitnessAlarm) -> str:
+        return row.get_kind_display()
+
+    @admin.display(description="Seen")
+    def seen(self, row: WitnessAlarm) -> SafeString:
+        return moment(row.seen_at)
+
+
+@admin.register(WitnessedLog)
+class WitnessedLogAdmin(EvidenceAdmin):
+    """Other houses' logs that this house watches, and how far it cosigned them."""
+
+    keyset = ("id",)
+    tenant_path: ClassVar[str | None] = None
+    list_display = ("origin", "watched", "size", "root_hash", "url")
+    list_display_links = ("origin",)
+    fields = ("origin", "vkeys", "url", "watched", "size", "root_hash")
+    readonly_fields = fields
+
+    @admin.display(description="Root")
+    def root_hash(self, row: WitnessedLog) -> SafeString:
+        return copyable(base64.b64encode(bytes(row.root)).decode(), what="root")
+
+
+@admin.register(Misbehaviour)
+class MisbehaviourAdmin(EvidenceAdmin):
+    """Evidence against others' logs: both signed notes, and the proof that does not lead from one to the other."""
+
+    keyset = ("id",)
+    tenant_path: ClassVar[str | None] = None
+    list_display = ("watched_log", "what", "size", "seen")
+    list_display_links = ("watched_log",)
+    fields = ("watched_log", "what", "size", "note", "cosigned_note", "old_size", "proof_hashes", "reason", "seen")
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Misbehaviour]:
+        return super().get_queryset(request).select_related("log")
+
+    @admin.display(description="Log")
+    def watched_log(self, row: Misbehaviour) -> str:
+        return row.log.origin
+
+    @admin.display(description="What it shows")
+    def what(self, row: Misbehaviour) -> str:
+        return row.get_kind_display()
+
+    @admin.display(description="Proof that came")
+    def proof_hashes(self, row: Misbehaviour) -> str:
+        return "\n".join(base64.b64encode(bytes(item)).decode() for item in row.proof) or "none"
+
+    @admin.display(description="Seen")
+    def seen(self, row: Misbehaviour) -> SafeString:
+        return moment(row.seen_at)

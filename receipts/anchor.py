@@ -12,8 +12,9 @@ from django.db import transaction
 from receipts.canonical import encode, nid
 from receipts.checkpoint import Checkpoint as SignedSize
 from receipts.committers.evm import committer, renew_replaced
+from receipts.cosigners import newest_final
 from receipts.log import log_head
-from receipts.models import Checkpoint, Commit
+from receipts.models import Commit
 from receipts.record import database_now
 
 
@@ -30,7 +31,7 @@ def commit_data(checkpoint: SignedSize, log_nid: str) -> str:
 
 
 def anchor() -> Commit | None:
-    """Write down the intent to anchor the newest checkpoint, if it is new and the last anchor is old enough.
+    """Write down the intent to anchor the newest final checkpoint, if it is new and the last anchor is old enough.
 
     Idempotent by the checkpoint's size: two at once write one intent.
     """
@@ -39,9 +40,9 @@ def anchor() -> Commit | None:
         return None
     with transaction.atomic():
         renew_replaced()
-        newest = Checkpoint.objects.order_by("-size").first()
+        newest = newest_final()
         last = Commit.objects.filter(checkpoint__isnull=False).order_by("-checkpoint_id").first()
-        if newest is None or (last and last.checkpoint_id == newest.size):
+        if newest is None or (last and last.checkpoint_id is not None and last.checkpoint_id >= newest.size):
             return None
         if last and database_now() - last.created_at < dt.timedelta(seconds=settings.ANCHOR_INTERVAL):
             return None

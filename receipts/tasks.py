@@ -4,6 +4,7 @@ import logging
 
 from celery import shared_task
 
+from receipts import cosigners
 from receipts import log as ledger
 from receipts.anchor import anchor
 from receipts.chain import sender
@@ -25,6 +26,14 @@ def turn_log() -> None:
         return
     if turn.published is not None:
         log.info("checkpoint of %d leaves, %d new", turn.published, turn.sequenced)
+
+
+@shared_task(ignore_result=True)
+def turn_witnesses() -> None:
+    """Have the newest checkpoint cosigned by whoever is due. One at a time: a slow witness holds up one process."""
+    for told in cosigners.turn():
+        level = logging.ERROR if told.alarms else logging.INFO if told.line else logging.WARNING
+        log.log(level, "the witness %s: %s", told.witness.vkey.name, told.words)
 
 
 @shared_task(ignore_result=True)

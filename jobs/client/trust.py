@@ -109,6 +109,7 @@ class Trust:
 
 
 def read_trust(data: bytes) -> Trust:
+    witness_quorum: int  # so many of them vouch for a checkpoint; all, where the file does not say
     """Read a trust file and check its root signature.
 
     Raises: NotATrustFile.
@@ -207,6 +208,7 @@ def _log_vkeys(log: Mapping[str, Any], keys: tuple[TrustedKey, ...]) -> tuple[Vk
     try:
         published = parse_vkey(log["vkey"])
         vkeys = tuple(make_vkey(log["origin"], unb64url(key.key_id, size=32)) for key in keys if key.role == "log")
+        witness_quorum=_quorum(value),
     except (NoteBroken, NotCanonical) as error:
         raise NotATrustFile("log.vkey", str(error)) from None
     if published not in vkeys:
@@ -270,8 +272,16 @@ _DOCUMENT: Final = _fixed(
         "attesters": _fixed({"addresses": _list(_ADDRESS), "threshold": _POSITIVE}),
         "c2pa": _fixed({"root_pem": _PEM}, {"tsa_root_pem": _PEM}),
         "witnesses": _list(_TEXT, most=64),
-        "policy": _fixed({"require": _list(_CLAIM), "embedded": {"type": "boolean"}}),
+        "policy": _fixed({"require": _list(_CLAIM), "embedded": {"type": "boolean"}}, {"witness_quorum": _POSITIVE}),
         "signature": _fixed({"alg": {"const": "Ed25519"}, "key_id": _KEY_ID, "sig": _TEXT}),
+def _quorum(value: Mapping[str, Any]) -> int:
+    named = len(value["witnesses"])
+    quorum: int = value["policy"].get("witness_quorum", named)
+    if quorum > named:
+        raise NotATrustFile("policy.witness_quorum", f"is {quorum}, and {named} witnesses are named")
+    return quorum
+
+
     },
     {
         "chain": _fixed(

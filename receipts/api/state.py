@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import connection
+
+from receipts.cosigners import newest_final
+from receipts.models import Checkpoint
+from receipts.record import database_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +17,25 @@ class LogState:
     size: int
     checkpoint: int
     lag_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessState:
+    """How many leaves a final checkpoint covers, and how long the oldest checkpoint beyond it waits for witnesses."""
+
+    final: int
+    lag_s: float
+
+
+def witness_state() -> WitnessState | None:
+    """Tell how far witnesses are behind; None where no quorum is asked for."""
+    if not settings.WITNESS_QUORUM:
+        return None
+    final = newest_final()
+    covered = final.size if final else 0
+    first = Checkpoint.objects.filter(size__gt=covered).order_by("size").first()
+    lag_s = (database_now() - first.signed_at).total_seconds() if first else 0.0
+    return WitnessState(covered, max(0.0, round(lag_s, 1)))
 
 
 def log_state() -> LogState | None:

@@ -86,6 +86,7 @@ class Migration(migrations.Migration):
                 ('vkey', models.CharField(max_length=300, primary_key=True, serialize=False)),
                 ('failures', models.IntegerField(default=0, help_text='in a row')),
                 ('ask_after', models.DateTimeField()),
+                ('claimed_until', models.DateTimeField(help_text='somebody is asking it; ends by itself after a crash', null=True)),
                 ('told', models.TextField(blank=True, help_text='the last answer, in our words')),
                 ('told_at', models.DateTimeField()),
             ],

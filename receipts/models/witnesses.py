@@ -98,6 +98,7 @@ class WitnessStatus(models.Model):
     vkey = models.CharField(primary_key=True, max_length=300)
     failures = models.IntegerField(default=0, help_text="in a row")
     ask_after = models.DateTimeField()
+    claimed_until = models.DateTimeField(null=True, help_text="somebody is asking it; ends by itself after a crash")
     told = models.TextField(blank=True, help_text="the last answer, in our words")
     told_at = models.DateTimeField()
 
@@ -135,4 +136,4 @@ class WitnessAlarm(models.Model):
 
 def published_note(checkpoint: Checkpoint) -> str:
     """Give a checkpoint as it is published: the log's signature first, then each witness's, as they came."""
-    return checkpoint.note + "".join(row.line for row in checkpoint.cosignatures.all())
+    return checkpoint.note + "".join(row.line for row in Cosignature.objects.filter(checkpoint=checkpoint))

@@ -1,18 +1,20 @@
 """Is every receipt in the log, does the log stand by it, and has it said so in public? Pure but for asking a node."""
 
 import base64
+import datetime as dt
+from collections.abc import Mapping
 from typing import Any, Final
 
 from jobs.client.case import Case, Read
 from jobs.client.verdicts import Broken, Faults, Newer, NotClaimed, Unknown, reading, require_equal
 from receipts.canonical import b64url, decode_canonical, encode, nid
 from receipts.checkpoint import (
-    COSIGNATURE_V1,
     Checkpoint,
     NoteBroken,
     NoteSignature,
     SignedNote,
     Vkey,
+    check_cosignature,
     check_note,
     parse_checkpoint,
     parse_note,
@@ -29,7 +31,6 @@ from receipts.committers.erc7053 import (
 from receipts.merkle import ProofBroken, check_inclusion, leaf_hash
 
 _COMMIT_FIELDS: Final = {"checkpoint", "log", "root", "size"}
-_COSIGNATURE_BYTES: Final = 8 + 64
 PRIVATE: Final = "; the chain is the house's own, so its operator is the hub itself"
 
 
@@ -84,23 +85,60 @@ def checkpoint(case: Case) -> str:
 
 
 def witnesses(case: Case) -> str:
-    """Check that every witness of the trust file cosigned this checkpoint."""
+    """Check the cosignatures of the trust file's witnesses, and that there are as many as it asks for.
+
+    Lines of others are passed over, as C2SP wants it, and told: who vouches is the checker's choice.
+    """
     note = _note(case)
     known = {(vkey.name, vkey.key_hash): vkey for vkey in case.trust.witnesses}
     others = [item for item in note.signatures if item.name != case.trust.origin]
     strangers = sorted({item.name for item in others if (item.name, item.key_hash) not in known})
-    if strangers:
-        raise Unknown(f"cosigned by {', '.join(strangers)[:200]}, whom the trust file does not name")
+    besides = f"; besides by {', '.join(strangers)[:200]}, whom the trust file does not name" if strangers else ""
     if not known:
-        raise NotClaimed("the trust file names no witness: nobody else vouches that all are shown one log")
-    signed = [(item.name, item.key_hash) for item in others]
-    if len(set(signed)) != len(signed):
-        raise Broken("checkpoint", "one witness cosigned twice")
-    for item in others:
-        _check_cosignature(note, item, known[item.name, item.key_hash])
-    if missing := sorted(vkey.name for place, vkey in known.items() if place not in signed):
-        raise Unknown(f"not cosigned by {', '.join(missing)}")
-    return f"cosigned by {', '.join(sorted(name for name, _ in signed))}"
+        raise NotClaimed(f"the trust file names no witness: nobody else vouches that all are shown one log{besides}")
+    _refuse_misnamed(note, known)
+    times: dict[str, int] = {}
+    for vkey in known.values():
+        if any((item.name, item.key_hash) == (vkey.name, vkey.key_hash) for item in others):
+            with reading("checkpoint", NoteBroken):
+                times[str(vkey)] = check_cosignature(note, vkey)
+    missing = sorted(vkey.name for vkey in known.values() if str(vkey) not in times)
+    quorum = case.trust.witness_quorum
+    if len(times) < quorum:
+        due = "" if quorum == len(known) else f": {len(times)} of {len(known)} did, {quorum} are due"
+        raise Unknown(f"not cosigned by {', '.join(missing)}{due}{besides}")
+    absent = f"; not by {', '.join(missing)}" if missing else ""
+    told = ", ".join(f"{vkey.name} at {_moment(times[str(vkey)])}" for vkey in known.values() if str(vkey) in times)
+    return f"cosigned by {told}{absent}{besides}"
+
+
+def _refuse_misnamed(note: SignedNote, known: Mapping[tuple[str, bytes], Vkey]) -> None:
+    """A line that a trusted key made, under another name or key hash, was changed by somebody. Raises: Broken."""
+    for item in note.signatures:
+        if (item.name, item.key_hash) in known:
+            continue
+        for vkey in known.values():
+            renamed = SignedNote(note.text, (NoteSignature(vkey.name, vkey.key_hash, item.signature),))
+            if (vkey.name == item.name or vkey.key_hash == item.key_hash) and cosigned(renamed, vkey):
+                found = f"{item.name} {item.key_hash.hex()}"
+                raise Broken("checkpoint", f"the cosignature of {vkey.name} stands there as that of {found}")
+
+
+def cosigned(note: SignedNote, vkey: Vkey) -> bool:
+    """Tell whether a witness's one cosignature under a note holds."""
+    try:
+        check_cosignature(note, vkey)
+    except NoteBroken:
+        return False
+    return True
+
+
+def _moment(time_s: int) -> str:
+    """Write a witness's time; one beyond the calendar is told as its number."""
+    try:
+        return f"{dt.datetime.fromtimestamp(time_s, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (OverflowError, ValueError, OSError):
+        return f"second {time_s}"
 
 
 def anchor(case: Case) -> str:
@@ -190,21 +228,6 @@ def _require_leaves_in_order(case: Case) -> None:
                 found=receipt.leaf,
             )
         newest[thread] = receipt
-
-
-def _check_cosignature(note: SignedNote, item: NoteSignature, vkey: Vkey) -> None:
-    """Check one cosignature/v1. Raises: Broken. Source: https://c2sp.org/tlog-cosignature."""
-    from nacl.exceptions import BadSignatureError
-    from nacl.signing import VerifyKey
-
-    if vkey.kind != COSIGNATURE_V1 or len(item.signature) != _COSIGNATURE_BYTES:
-        raise Broken("checkpoint", f"the cosignature of {vkey.name} is not a time and an Ed25519 signature")
-    moment = int.from_bytes(item.signature[:8])
-    text = f"cosignature/v1\ntime {moment}\n{note.text}"
-    try:
-        VerifyKey(vkey.public).verify(text.encode(), item.signature[8:])
-    except (BadSignatureError, ValueError):
-        raise Broken("checkpoint", f"the cosignature of {vkey.name} does not fit") from None
 
 
 def _key_id(vkey: Vkey) -> str:
