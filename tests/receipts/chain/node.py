@@ -120,29 +120,43 @@ class Faults:
 def lying_proxy(node: Node, faults: Faults) -> Iterator[Rpc]:
     """Put a proxy before the node and give a client that goes through it."""
 
+    def batch(body: bytes) -> tuple[int, bytes] | None:
+        if faults.happens("drop_before"):
+            return None
+        if faults.happens("busy"):
+            return 429, b""
+        answers = [_one(item) for item in json.loads(body)]
+        if faults.happens("drop_after"):
+            return None
+        return 200, json.dumps(answers).encode()
+
+    def _one(item: dict[str, Any]) -> dict[str, Any]:
+        denied = faults.deny(item["method"], item["params"])
+        if denied is not None:
+            return {"jsonrpc": "2.0", "id": item["id"], **denied}
+        answer: dict[str, Any] = requests.post(node.url, json=item, timeout=10).json()
+        if item["method"] == "eth_getTransactionReceipt" and faults.happens("null_receipt"):
+            answer["result"] = None
+        return answer
+
+    with serving(batch) as url:
+        yield Rpc(url, timeout_seconds=5, sleep=lambda _: None)
+
+
+@contextmanager
+def serving(batch: Callable[[bytes], tuple[int, bytes] | None]) -> Iterator[str]:
+    """Serve HTTP on a free port: a request's body gives status and content, or None to hang up without a word."""
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            """Pass a batch on, or not."""
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if faults.happens("drop_before"):
-                return self._hang_up()
-            if faults.happens("busy"):
-                return self._answer(429, b"")
-            answers = [self._one(item) for item in json.loads(body)]
-            if faults.happens("drop_after"):
-                return self._hang_up()
-            return self._answer(200, json.dumps(answers).encode())
-
-        def _one(self, item: dict[str, Any]) -> dict[str, Any]:
-            denied = faults.deny(item["method"], item["params"])
-            if denied is not None:
-                return {"jsonrpc": "2.0", "id": item["id"], **denied}
-            answer: dict[str, Any] = requests.post(node.url, json=item, timeout=10).json()
-            if item["method"] == "eth_getTransactionReceipt" and faults.happens("null_receipt"):
-                answer["result"] = None
-            return answer
+            """Answer, or don't."""
+            told = batch(self.rfile.read(int(self.headers["Content-Length"])))
+            try:
+                self._hang_up() if told is None else self._answer(*told)
+            except OSError:
+                self.close_connection = True  # the client gave up, or died, before its answer came
 
         def _hang_up(self) -> None:
             self.close_connection = True
@@ -161,7 +175,7 @@ def lying_proxy(node: Node, faults: Faults) -> Iterator[Rpc]:
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
-        yield Rpc(f"http://127.0.0.1:{server.server_port}", timeout_seconds=5, sleep=lambda _: None)
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
