@@ -97,6 +97,7 @@ class Trust:
     c2pa_root_pem: str
     chain: TrustedChain | None
     witnesses: tuple[Vkey, ...]
+    witness_quorum: int  # so many of them vouch for a checkpoint; all, where the file does not say
     require: tuple[str, ...]
     embedded: bool
     root: str
@@ -109,7 +110,6 @@ class Trust:
 
 
 def read_trust(data: bytes) -> Trust:
-    witness_quorum: int  # so many of them vouch for a checkpoint; all, where the file does not say
     """Read a trust file and check its root signature.
 
     Raises: NotATrustFile.
@@ -186,6 +186,7 @@ def _checked(value: dict[str, Any]) -> Trust:
         c2pa_root_pem=value["c2pa"]["root_pem"],
         chain=TrustedChain(**value["chain"]) if "chain" in value else None,
         witnesses=tuple(_witness(index, text) for index, text in enumerate(value["witnesses"])),
+        witness_quorum=_quorum(value),
         require=tuple(dict.fromkeys([*value["policy"]["require"], *own.get("require", [])])),
         embedded=value["policy"]["embedded"],
         root=root,
@@ -208,12 +209,19 @@ def _log_vkeys(log: Mapping[str, Any], keys: tuple[TrustedKey, ...]) -> tuple[Vk
     try:
         published = parse_vkey(log["vkey"])
         vkeys = tuple(make_vkey(log["origin"], unb64url(key.key_id, size=32)) for key in keys if key.role == "log")
-        witness_quorum=_quorum(value),
     except (NoteBroken, NotCanonical) as error:
         raise NotATrustFile("log.vkey", str(error)) from None
     if published not in vkeys:
         raise NotATrustFile("log.vkey", "is not a key with the role log of this origin")
     return vkeys
+
+
+def _quorum(value: Mapping[str, Any]) -> int:
+    named = len(value["witnesses"])
+    quorum: int = value["policy"].get("witness_quorum", named)
+    if quorum > named:
+        raise NotATrustFile("policy.witness_quorum", f"is {quorum}, and {named} witnesses are named")
+    return quorum
 
 
 def _witness(index: int, text: str) -> Vkey:
@@ -274,14 +282,6 @@ _DOCUMENT: Final = _fixed(
         "witnesses": _list(_TEXT, most=64),
         "policy": _fixed({"require": _list(_CLAIM), "embedded": {"type": "boolean"}}, {"witness_quorum": _POSITIVE}),
         "signature": _fixed({"alg": {"const": "Ed25519"}, "key_id": _KEY_ID, "sig": _TEXT}),
-def _quorum(value: Mapping[str, Any]) -> int:
-    named = len(value["witnesses"])
-    quorum: int = value["policy"].get("witness_quorum", named)
-    if quorum > named:
-        raise NotATrustFile("policy.witness_quorum", f"is {quorum}, and {named} witnesses are named")
-    return quorum
-
-
     },
     {
         "chain": _fixed(
