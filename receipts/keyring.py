@@ -228,11 +228,8 @@ def counting(role: str, leaf: int | None = None) -> QuerySet[PublicKey]:
     return keys.filter(Q(until_leaf=None) | Q(until_leaf__gt=leaf), since_leaf__lte=leaf)
 
 
-def successions() -> list[dict[str, Any]]:
-    """Give the acts by which each root key named the next, oldest first, as they were logged."""
-    roots = PublicKey.objects.filter(role=PublicKey.Role.ROOT).values_list("key_id", flat=True)
-    if len(roots) < 2:
-        return []
+def successions(roots: Sequence[str]) -> list[dict[str, Any]]:
+    """Give the acts by which each of these root keys named the next, oldest first, as they were logged."""
     rows = Receipt.objects.filter(event_type="KeyRotated", subject__in=[f"key:{key_id}" for key_id in roots])
     told = [decode(bytes(body))["data"] for body in rows.order_by("id").values_list("body", flat=True)]
     return [{"claim": data["claim"], "signatures": data["signatures"]} for data in told if data["act"] == ROTATED][

@@ -14,7 +14,7 @@ from receipts.canonical import encode, unb64url
 from receipts.checkpoint import make_vkey
 from receipts.cosigners import witnesses
 from receipts.durable import write_durably
-from receipts.keyring import counting, successions
+from receipts.keyring import successions
 from receipts.keys import KeyUnusable, Role, ed25519_signer, load_signer, sign_text
 from receipts.log import log_head
 from receipts.models import PublicKey
@@ -61,7 +61,7 @@ def unsigned_document() -> dict[str, Any]:
             "register": settings.REGISTER_ADDRESS,
             "token": settings.TOKEN_ADDRESS,
             "minter": settings.MINTER_ADDRESS,
-            "committer": _newest("sender"),
+            "committer": _newest(keys, "sender"),
             "confirmations": settings.CONFIRMATIONS,
         }
     root_pem = Path(settings.KEYS_DIR) / "c2pa" / "root.pem"
@@ -69,7 +69,7 @@ def unsigned_document() -> dict[str, Any]:
         "format": FORMAT,
         "log": {
             "origin": head.origin,
-            "vkey": str(make_vkey(head.origin, unb64url(_newest("log"), size=32))),
+            "vkey": str(make_vkey(head.origin, unb64url(_newest(keys, "log"), size=32))),
             "nid": head.nid,
             "url": f"{settings.PUBLIC_URL}/tlog/",
         },
@@ -81,18 +81,21 @@ def unsigned_document() -> dict[str, Any]:
     }
     document |= {"chain": chain} if chain else {}
     # Whoever keeps the fingerprint of an earlier root key follows these to the one that signs now.
-    return document | ({"successors": told} if (told := successions()) else {})
+    roots = [str(key["key_id"]) for key in keys if key["role"] == "root"]
+    return document | ({"successors": successions(roots)} if len(roots) > 1 else {})
 
 
 def _counts(key: dict[str, Any], size: int) -> bool:
     return "until_leaf" not in key or key["until_leaf"] > size
 
 
-def _newest(role: Role) -> str:
+def _newest(keys: list[dict[str, Any]], role: Role) -> str:
     """The key that the house signs with in a role: the newest that counts, whether its private half is here or not."""
-    newest = counting(role).order_by("-since_leaf", "-id").values_list("key_id", flat=True).first()
+    counts = [key for key in keys if key["role"] == role and "until_leaf" not in key]
+    if counts:
+        return str(max(counts, key=lambda key: int(key["since_leaf"]))["key_id"])
     # A house that is being founded has the key before its row.
-    return newest or str(load_signer(role, settings.KEYS_DIR).key_id)
+    return str(load_signer(role, settings.KEYS_DIR).key_id)
 
 
 def _policy(*, with_chain: bool) -> dict[str, Any]:
