@@ -83,8 +83,13 @@ def house_trust(job: Job) -> Trust:
 
     Raises: NotPublished, KeyUnusable, LogNotFounded, NotATrustFile.
     """
-    clients = PublicKey.objects.filter(role=PublicKey.Role.CLIENT, tenant_id=job.tenant_id)
-    return trust_of(add_own(document(), clients=clients.values_list("key_id", flat=True)))
+    clients = PublicKey.objects.filter(role=PublicKey.Role.CLIENT, tenant_id=job.tenant_id).order_by("id")
+    told = [
+        {"key_id": key.key_id, "since_leaf": key.since_leaf}
+        | ({"until_leaf": key.until_leaf} if key.until_leaf is not None else {})
+        for key in clients
+    ]
+    return trust_of(add_own(document(), clients=[key.key_id for key in clients], client_keys=told))
 
 
 def _artifact(job: Job) -> tuple[bytes | None, str]:

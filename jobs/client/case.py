@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from jobs.client.shape import find_fault
 from jobs.client.tally_format import LoggedReceipt, Tally
-from jobs.client.trust import Trust, TrustedKey
+from jobs.client.trust import YOUNGER, Trust, TrustedKey
 from jobs.client.verdicts import Broken, Newer, Unknown
 from receipts.canonical import MAX_RECEIPT_BYTES, Nid, NotCanonical, decode_canonical, nid, read_utc
 from receipts.events import EVENTS, About, schema_of
@@ -128,7 +128,7 @@ class Case:
     def require_key(self, where: str, role: str, key_id: str, leaf: int | None) -> TrustedKey:
         """Insist that the trust file names this key, in this role, for what stands at `leaf`.
 
-        Raises: Broken.
+        Raises: Broken; Unknown, where it depends on a leaf that is not given yet.
         """
         known = self.trust.holding(role)
         for key in known:
@@ -138,23 +138,23 @@ class Case:
         expected = " or ".join(key.key_id for key in known) or f"no {role} key at all"
         raise Broken(
             where,
-            f"the trust file names no such {role} key (fetch it anew if the house added one)",
+            f"the trust file names no such {role} key: {YOUNGER}",
             expected=expected,
             found=key_id,
         )
 
 
 def _require_valid(where: str, key: TrustedKey, leaf: int | None) -> None:
+    """Insist that a key counts at a leaf. The log gives leaves, so a thief can't choose one as they can a time."""
     if leaf is None:
         if key.until_leaf is not None:
-            raise Broken(where, f"this {key.role} key was revoked from leaf {key.until_leaf}", found=key.key_id)
+            raise Unknown(f"{where}: the {key.role} key {key.key_id} counts {key.span}, and its leaf is not known yet")
     elif not key.counts_at(leaf):
-        until = "on" if key.until_leaf is None else f"to {key.until_leaf - 1}"
         raise Broken(
             where,
-            f"this {key.role} key counts from leaf {key.since_leaf} {until}, not at leaf {leaf}",
-            expected=f"a leaf from {key.since_leaf} {until}",
-            found=leaf,
+            f"the {key.role} key {key.key_id} counts {key.span}, not at leaf {leaf}",
+            expected=key.span,
+            found=f"leaf {leaf}",
         )
 
 

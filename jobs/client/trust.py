@@ -3,12 +3,13 @@
 It is what the house publishes at `/.well-known/tallystick.json`, signed by its root key, and beside it
 the holder's own part, which nobody signs:
 
-    "own": {"clients": ["<key ids of clients that I believe>"], "require": ["<claims that I insist on>"]}
+    "own": {"clients": ["<key ids of clients that I believe>"], "require": ["<claims that I insist on>"],
+            "client_keys": [{"key_id", "since_leaf", "until_leaf"}]}   # where a client's key has a beginning or an end
 
-The root key's fingerprint is the one thing to get by another way (paper, phone, a person).
+The root key's fingerprint is the one thing to get by another way (paper, phone, a person). A house whose root key
+was rotated shows the acts by which each named the next: who keeps an earlier fingerprint is led to the present key.
 """
 
-import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,9 @@ from typing import Any, Final
 from jobs.client.shape import find_fault
 from receipts.canonical import NotCanonical, decode, encode, unb64url
 from receipts.checkpoint import COSIGNATURE_V1, NoteBroken, Vkey, make_vkey, parse_vkey
+from receipts.keyacts import ROTATED, KeyActRefused, check_act, read_act
 from receipts.keys import ROLES, SignatureBroken, verify_text
+from receipts.keys import fingerprint as fingerprint
 
 FORMAT: Final = "tallystick-trust/1"
 WELL_KNOWN: Final = "/.well-known/tallystick.json"
@@ -44,6 +47,7 @@ CLAIMS: Final = (
     "mint-on-chain",
     "disclosure",
 )
+YOUNGER: Final = "forged, or younger than the trust file, then fetch it anew with `tallystick trust add`"
 _VERSION: Final = re.compile(r"tallystick-trust/([1-9][0-9]{0,8})")
 
 
@@ -69,6 +73,15 @@ class TrustedKey:
     def counts_at(self, leaf: int) -> bool:
         """Say whether what this key signed for the receipt at `leaf` counts."""
         return self.since_leaf <= leaf and (self.until_leaf is None or leaf < self.until_leaf)
+
+    @property
+    def span(self) -> str:
+        """Say for a person which leaves it counts for."""
+        if self.until_leaf is None:
+            return f"from leaf {self.since_leaf} on"
+        if self.until_leaf <= self.since_leaf:
+            return "for no leaf"
+        return f"from leaf {self.since_leaf} to {self.until_leaf - 1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +114,15 @@ class Trust:
     require: tuple[str, ...]
     embedded: bool
     root: str
+    roots: tuple[str, ...]  # every root key that led to the present one, which is the last
     clients: frozenset[str]
+    client_keys: tuple[TrustedKey, ...]
     document: Mapping[str, Any]
 
     def holding(self, role: str) -> tuple[TrustedKey, ...]:
-        """Give the keys of a role, in their order in the file."""
+        """Give the keys of a role, in their order in the file; of clients, those that the holder believes."""
+        if role == "client":
+            return self.client_keys
         return tuple(key for key in self.keys if key.role == role)
 
 
@@ -137,28 +154,33 @@ def trust_of(value: Any) -> Trust:
     return _checked(value)
 
 
-def add_own(document: Mapping[str, Any], *, clients: Iterable[str], require: Iterable[str] = ()) -> dict[str, Any]:
-    """Put the holder's own part beside what the house published."""
+def add_own(
+    document: Mapping[str, Any],
+    *,
+    clients: Iterable[str],
+    require: Iterable[str] = (),
+    client_keys: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Put the holder's own part beside what the house published; `client_keys` say for which leaves a client counts."""
     own: dict[str, Any] = {"clients": sorted(set(clients))}
     if wanted := list(require):
         own["require"] = wanted
+    if spans := [dict(item) for item in client_keys]:
+        own["client_keys"] = spans
     return {**{name: item for name, item in document.items() if name != "own"}, "own": own}
 
 
 def require_root(trust: Trust, wanted: str) -> None:
     """Insist that `wanted` names the root key: its fingerprint (SHA-256 in hex, `sha256:` before it or not) or its id.
 
+    An earlier root key will do where it named the next, and so on to the present one.
+
     Raises: NotATrustFile.
     """
-    known = {trust.root, fingerprint(trust.root)}
+    known = {name for root in trust.roots for name in (root, fingerprint(root))}
     given = wanted.strip().removeprefix("sha256:")
     if not any(hmac.compare_digest(given.encode(), item.encode()) for item in known):
         raise NotATrustFile("signature", f"signed by the root key {fingerprint(trust.root)}, {given[:70]} is expected")
-
-
-def fingerprint(key_id: str) -> str:
-    """Give the SHA-256 of an Ed25519 public key, in hex: what people compare."""
-    return hashlib.sha256(unb64url(key_id, size=32)).hexdigest()
 
 
 def _checked(value: dict[str, Any]) -> Trust:
@@ -175,6 +197,7 @@ def _checked(value: dict[str, Any]) -> Trust:
         raise NotATrustFile("signature", f"signed by {root}, which the file does not name as its root key")
     _refuse_two_roles(keys)
     log, own = value["log"], value.get("own", {})
+    clients = frozenset(own.get("clients", []))
     return Trust(
         origin=log["origin"],
         log_nid=log["nid"],
@@ -190,8 +213,44 @@ def _checked(value: dict[str, Any]) -> Trust:
         require=tuple(dict.fromkeys([*value["policy"]["require"], *own.get("require", [])])),
         embedded=value["policy"]["embedded"],
         root=root,
-        clients=frozenset(own.get("clients", [])),
+        roots=_roots(value.get("successors", []), root),
+        clients=clients,
+        client_keys=_client_keys(clients, own.get("client_keys", [])),
         document=value,
+    )
+
+
+def _roots(successors: list[dict[str, Any]], present: str) -> tuple[str, ...]:
+    """Follow the acts by which each root key named the next, each signed by both, to the present one."""
+    roots: list[str] = []
+    for index, item in enumerate(successors):
+        where = f"successors[{index}]"
+        try:
+            before = read_act(item["claim"]).replaces
+            act = check_act(item["claim"], item["signatures"], roots=[before])
+        except KeyActRefused as error:
+            raise NotATrustFile(where, str(error)) from None
+        if (act.act, act.role) != (ROTATED, "root") or (roots and roots[-1] != act.replaces):
+            raise NotATrustFile(where, "does not lead on from the root key before it")
+        roots += [act.key_id] if roots else [act.replaces, act.key_id]
+    if roots and roots[-1] != present:
+        raise NotATrustFile("successors", f"lead to the root key {roots[-1]}, the file is signed by {present}")
+    return tuple(roots) or (present,)
+
+
+def _client_keys(clients: frozenset[str], spans: list[dict[str, Any]]) -> tuple[TrustedKey, ...]:
+    told = {item["key_id"]: item for item in spans}
+    if unknown := told.keys() - clients:
+        raise NotATrustFile("own.client_keys", f"{min(unknown)} is none of own.clients")
+    return tuple(
+        TrustedKey(
+            "client",
+            "Ed25519",
+            key_id,
+            told.get(key_id, {}).get("since_leaf", 0),
+            told.get(key_id, {}).get("until_leaf"),
+        )
+        for key_id in sorted(clients)
     )
 
 
@@ -254,6 +313,7 @@ _POSITIVE: Final = {"type": "integer", "minimum": 1}
 _ADDRESS: Final = {"type": "string", "pattern": "^0x[0-9a-f]{40}$"}
 _KEY_ID: Final = {"type": "string", "pattern": "^([A-Za-z0-9_-]{43}|0x[0-9a-f]{40})$"}
 _CLAIM: Final = {"enum": list(CLAIMS)}
+_SIGNATURE: Final = _fixed({"alg": _TEXT, "key_id": _KEY_ID, "sig": _TEXT})
 _DOCUMENT: Final = _fixed(
     {
         "format": {"const": FORMAT},
@@ -294,6 +354,15 @@ _DOCUMENT: Final = _fixed(
                 "confirmations": _NATURAL,
             }
         ),
-        "own": _fixed({"clients": _list(_KEY_ID)}, {"require": _list(_CLAIM)}),
+        "successors": _list(
+            _fixed({"claim": {"type": "string", "maxLength": 12_000}, "signatures": _list(_SIGNATURE, 1, 3)}), most=64
+        ),
+        "own": _fixed(
+            {"clients": _list(_KEY_ID)},
+            {
+                "require": _list(_CLAIM),
+                "client_keys": _list(_fixed({"key_id": _KEY_ID}, {"since_leaf": _NATURAL, "until_leaf": _NATURAL})),
+            },
+        ),
     },
 )

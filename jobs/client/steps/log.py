@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from jobs.client.case import Case, Read
+from jobs.client.trust import YOUNGER
 from jobs.client.verdicts import Broken, Faults, Newer, NotClaimed, Unknown, reading, require_equal
 from receipts.canonical import b64url, decode_canonical, encode, nid
 from receipts.checkpoint import (
@@ -73,7 +74,7 @@ def checkpoint(case: Case) -> str:
         if item.key_hash not in known:
             raise Broken(
                 "checkpoint",
-                "signed in the log's name by a key that the trust file does not name",
+                f"signed in the log's name by a key that the trust file does not name: {YOUNGER}",
                 expected=" or ".join(sorted(vkey.key_hash.hex() for vkey in known.values())),
                 found=item.key_hash.hex(),
             )
@@ -146,7 +147,7 @@ def anchor(case: Case) -> str:
     raw = _anchor(case)
     chain = case.trust.chain
     assert chain is not None
-    require_equal("anchor.raw sender", raw.sender, chain.committer, "is not the house's committer")
+    _require_committer(case, raw.sender, chain.committer)
     require_equal("anchor.raw chain_id", raw.chain_id, chain.chain_id, "is for another chain")
     require_equal("anchor.raw to", raw.to, chain.register, "is not the register")
     require_equal("anchor.raw value", raw.value, 0, "an anchor moves no funds")
@@ -155,6 +156,20 @@ def anchor(case: Case) -> str:
     require_equal("anchor.raw assetCid", commit.asset_cid, case.trust.log_nid, "is not the log")
     _require_commit_data(case, commit.commit_data)
     return f"{raw.sender} commits the checkpoint in {raw.hash}{PRIVATE if case.trust.embedded else ''}"
+
+
+def _require_committer(case: Case, sender: str, committer: str) -> None:
+    """Insist on a sender of the house that still counted for the newest leaf of the checkpoint that it commits.
+
+    An anchor follows its checkpoint, so who follows as sender may commit one from before its own first leaf.
+    """
+    known = {key.key_id: key for key in case.trust.holding("sender")}
+    if sender not in known:
+        require_equal("anchor.raw sender", sender, committer, f"is not the house's committer: {YOUNGER}")
+        return
+    size, key = _checkpoint(case).size, known[sender]
+    if key.until_leaf is not None and size > key.until_leaf:
+        case.require_key("anchor.raw sender", "sender", sender, max(0, size - 1))
 
 
 def anchor_on_chain(case: Case) -> str:

@@ -51,10 +51,11 @@ def request_signed(case: Case) -> str:
     if signer not in case.trust.clients:
         raise Broken(
             receipt.at("data.sig.key_id"),
-            "is none of the clients that the trust file's own part believes",
+            "is none of the clients that the trust file's own part believes: forged, or taken by a client since",
             expected=" or ".join(sorted(case.trust.clients)),
             found=signer,
         )
+    case.require_key(receipt.at("data.sig.key_id"), "client", signer, receipt.leaf)
     return f"the client {signer[:12]}… asked for {told['kind']} by {told['model']}"
 
 

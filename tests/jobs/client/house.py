@@ -106,6 +106,7 @@ class House:
     shown_anchor: Mapping[str, Any] = field(default_factory=dict)
     credential_changes: Mapping[str, Any] = field(default_factory=dict)  # what the credential says wrongly
     logged_backwards: bool = False
+    first_log_key: Ed25519Signer | None = None  # where the log's key was rotated since
     after: dict[str, Callable[["Teller"], None]] = field(default_factory=dict)  # event type -> what else is told then
 
     # --- what the house publishes ----------------------------------------------------------------
@@ -116,12 +117,29 @@ class House:
 
     @property
     def log_nid(self) -> str:
-        return log_nid(ORIGIN, str(make_vkey(ORIGIN, self.keys.log.public)))
+        """The log's name for good: by its first key, whichever it signs with now."""
+        return log_nid(ORIGIN, str(make_vkey(ORIGIN, (self.first_log_key or self.keys.log).public)))
+
+    def published_keys(self) -> list[dict[str, Any]]:
+        """List the house's keys as its trust document does."""
+        keys = self.keys
+        ed25519 = {"root": keys.root, "log": keys.log, "hub": keys.hub, "provider": keys.provider}
+        secp256k1 = {"attester": keys.attester, "sender": keys.sender}
+        return [
+            *({"role": r, "alg": "Ed25519", "key_id": k.key_id, "since_leaf": 0} for r, k in ed25519.items()),
+            *({"role": r, "alg": "secp256k1", "key_id": k.key_id, "since_leaf": 0} for r, k in secp256k1.items()),
+        ]
+
+    def keys_after(self, role: str, leaf: int, *, by: "Keys", overlap: int = 0) -> list[dict[str, Any]]:
+        """List the keys after one role's was rotated at a leaf to that of `by`."""
+        before = self.published_keys()
+        ends = [{**key, "until_leaf": leaf + overlap} if key["role"] == role else key for key in before]
+        [old] = [key for key in before if key["role"] == role]
+        return [*ends, {**old, "key_id": getattr(by, role).key_id, "since_leaf": leaf}]
 
     def document(self, **changes: Any) -> dict[str, Any]:
         """Publish the signed trust document."""
         keys = self.keys
-        roles = {"root": keys.root, "log": keys.log, "hub": keys.hub, "provider": keys.provider}
         body: dict[str, Any] = {
             "format": "tallystick-trust/1",
             "log": {
@@ -130,10 +148,7 @@ class House:
                 "nid": self.log_nid,
                 "url": "http://127.0.0.1:8000/tlog/",
             },
-            "keys": [
-                *({"role": r, "alg": "Ed25519", "key_id": k.key_id, "since_leaf": 0} for r, k in roles.items()),
-                {"role": "attester", "alg": "secp256k1", "key_id": keys.attester.key_id, "since_leaf": 0},
-            ],
+            "keys": self.published_keys(),
             "attesters": {"addresses": [keys.attester.key_id], "threshold": 1},
             "c2pa": {"root_pem": self.authority.root_pem},
             "chain": {
