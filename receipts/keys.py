@@ -3,7 +3,9 @@
 A key has one role. Private halves come from the environment or from a file of mode 0600, and are
 never logged, stored in the database or put into a receipt.
 
-Source: Ed25519 RFC 8032 (PyNaCl); secp256k1 with low s, EIP-2 (libsecp256k1); keccak-256 (FIPS 202 draft).
+Signing needs PyNaCl and coincurve; checking does not (`receipts.curves`).
+
+Source: Ed25519 RFC 8032; secp256k1 with low s, EIP-2; keccak-256 (FIPS 202 draft).
 """
 
 import hashlib
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NewType, Protocol, TypedDict
 
 from receipts.canonical import NotCanonical, b64url, unb64url
+from receipts.curves import NoSuchKey, ed25519_fits, keccak_256, recover_public
 from receipts.durable import fsync_folder, write_durably
 
 KeyId = NewType("KeyId", str)
@@ -103,9 +106,7 @@ class Secp256k1Signer:
 
 def keccak256(data: bytes) -> bytes:
     """Hash with Ethereum's keccak-256 (not SHA3-256)."""
-    import sha3
-
-    return bytes(sha3.keccak_256(data).digest())
+    return keccak_256(data)
 
 
 def address_of(public: bytes) -> str:
@@ -118,19 +119,14 @@ def recover_address(digest: bytes, signature: bytes) -> str:
 
     Raises: SignatureBroken, for a wrong length, a high s (its twin recovers the same key) or no such point.
     """
-    from coincurve import PublicKey
-
     if len(signature) != 65 or signature[64] not in (27, 28):
         raise SignatureBroken("an EIP-712 signature is r, s and v: 65 bytes, v is 27 or 28")
     if int.from_bytes(signature[32:64]) > _SECP256K1_ORDER // 2:
         raise SignatureBroken("the signature's s is high; only the low twin counts")
     try:
-        public = PublicKey.from_signature_and_message(
-            signature[:64] + bytes([signature[64] - 27]), digest, hasher=None
-        ).format(compressed=False)
-    except Exception as error:  # coincurve raises bare Exception and ValueError for points off the curve
+        return address_of(recover_public(digest, signature[:64], signature[64] - 27))
+    except NoSuchKey as error:
         raise SignatureBroken(f"recovers to no key: {error}") from None
-    return address_of(public)
 
 
 def sign_text(signer: TextSigner, text: str) -> Signature:
@@ -143,9 +139,6 @@ def verify_text(text: str, signature: Mapping[str, Any], *, key_id: str | None =
 
     Raises: SignatureBroken, also when `key_id` names another signer than the one expected.
     """
-    from nacl.exceptions import BadSignatureError
-    from nacl.signing import VerifyKey
-
     if set(signature) != {"alg", "key_id", "sig"} or not all(isinstance(item, str) for item in signature.values()):
         raise SignatureBroken("a signature has alg, key_id and sig, each as text")
     if signature["alg"] != "Ed25519":
@@ -153,12 +146,14 @@ def verify_text(text: str, signature: Mapping[str, Any], *, key_id: str | None =
     if key_id is not None and signature["key_id"] != key_id:
         raise SignatureBroken(f"signed by {ascii(signature['key_id'])[1:51]}, {key_id} is due")
     try:
-        public = unb64url(signature["key_id"], size=32)
-        VerifyKey(public).verify(text.encode(), unb64url(signature["sig"], size=64))
+        public, given = unb64url(signature["key_id"], size=32), unb64url(signature["sig"], size=64)
+        signed = text.encode()
     except NotCanonical as error:
         raise SignatureBroken(f"key_id or sig: {error.rule}") from None
-    except (BadSignatureError, ValueError):
-        raise SignatureBroken(f"does not fit the text under key {signature['key_id'][:50]}") from None
+    except UnicodeEncodeError:
+        raise SignatureBroken("nobody signs half of a surrogate pair") from None
+    if not ed25519_fits(public, signed, given):
+        raise SignatureBroken(f"does not fit the text under key {signature['key_id'][:50]}")
     return KeyId(signature["key_id"])
 
 
