@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from jobs.client.words import one_line
 
 if TYPE_CHECKING:
-    from jobs.client.http import TallystickClient
+    from jobs.client.http import Submitted, TallystickClient
     from jobs.client.trust import Trust
 
 EXIT_DONE: Final = 0
 EXIT_REFUSED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_OPEN: Final = 3
 EXIT_UNREACHABLE: Final = 69
 EXIT_OUR_FAULT: Final = 70
 EXIT_INTERRUPTED: Final = 130
@@ -98,6 +99,13 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("file", metavar="FILE", type=Path)
     show.set_defaults(run=_trust_show)
 
+    promises = commands.add_parser("promises", parents=[shared], help="see whether the hub kept its promises")
+    promises.add_argument("folder", metavar="DIR", type=Path, nargs="?", help="where `submit` kept them")
+    promises.add_argument("--trust", metavar="T", type=Path, required=True, help="the trust file: whose keys count")
+    promises.add_argument("--url", metavar="URL", help="the log's address, if not the trust file's")
+    promises.add_argument("--check", metavar="FILE", type=Path, help="judge the evidence of a broken one, offline")
+    promises.set_defaults(run=_promises)
+
     house = _Parser(add_help=False)
     house.add_argument("--url", default=os.environ.get("TALLYSTICK_URL", DEFAULT_URL), help="TALLYSTICK_URL")
     house.add_argument("--timeout", type=float, default=600.0, metavar="S", help="longest wait, in seconds")
@@ -115,6 +123,7 @@ def _add_job_commands(commands: Any, parents: list[_Parser]) -> None:
     submit.add_argument("--max-price", type=int, metavar="N", help="smallest token units for each unit served")
     submit.add_argument("--key", type=Path, metavar="FILE", help="sign the request with this client key")
     submit.add_argument("--idempotency-key", metavar="K", help="repeat it to be told the first answer again")
+    submit.add_argument("--promises", metavar="DIR", type=Path, help="keep the hub's promise there")
     submit.add_argument("--wait", action="store_true", help="stay until the job and its evidence are complete")
     submit.set_defaults(run=_submit)
     listing = commands.add_parser("list", parents=parents, epilog=epilog, help="list the newest jobs")
@@ -251,6 +260,94 @@ def _trust_show(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+# --- promises ------------------------------------------------------------------------------------
+
+
+def _promises(options: argparse.Namespace) -> int:
+    import datetime as dt
+
+    from jobs.client.auditing.source import NoLogThere, source_at
+    from jobs.client.promises import (
+        BROKEN_AS,
+        KEPT_AS,
+        MAX_PROMISE_BYTES,
+        Judged,
+        NotAPromise,
+        State,
+        judge,
+        look,
+        read_promise,
+    )
+    from jobs.client.verdicts import Unknown
+
+    trust = _read_trust(options.trust)
+    if options.check is not None:
+        return _check_evidence(options, trust)
+    folder = options.folder or _promises_folder()
+    files = sorted(folder.glob(f"*{KEPT_AS}"))
+    if options.folder and not folder.is_dir():
+        raise BadUsage(f"{folder} is no folder")
+    try:
+        promised = [read_promise(_read_file(path, MAX_PROMISE_BYTES)) for path in files]
+    except NotAPromise as error:
+        raise BadUsage(f"not a promise: {error}") from None
+    try:
+        seen = look(source_at(options.url or trust.log_url), trust, now=dt.datetime.now(dt.UTC)) if files else None
+        judged = [judge(item, trust, seen) for item in promised if seen]
+    except (Unknown, NoLogThere) as error:
+        judged = [Judged(item.nid, State.UNKNOWN, str(error)) for item in promised]
+    for item in judged:
+        if item.evidence is not None:
+            _write_file(folder / f"{item.nid}{BROKEN_AS}", item.evidence)
+    if _json(options):
+        _print_json([{"nid": item.nid, "state": item.state, "detail": item.words} for item in judged])
+    else:
+        for item in judged:
+            _print(f"{item.state:<8} {item.nid}  {one_line(item.words)}")
+        counts = ", ".join(f"{sum(item.state is one for item in judged)} {one}" for one in State)
+        _print(f"{len(judged)} promises: {counts}")
+    return _exit_of({item.state for item in judged})
+
+
+def _check_evidence(options: argparse.Namespace, trust: "Trust") -> int:
+    from jobs.client.promises import MAX_EVIDENCE_BYTES, NotAPromise, check_evidence
+
+    try:
+        state, lines = check_evidence(_read_file(options.check, MAX_EVIDENCE_BYTES), trust)
+    except NotAPromise as error:
+        raise BadUsage(f"{options.check}: {error}") from None
+    if _json(options):
+        _print_json({"state": state, "lines": lines})
+    else:
+        for line in lines:
+            _print(one_line(line))
+        _print(f"{options.check.name}: {state}")
+    return _exit_of({state})
+
+
+def _exit_of(states: set[Any]) -> int:
+    """Give 0 where all are kept, 1 where one is broken, 3 where one is open."""
+    if "broken" in states:
+        return EXIT_REFUSED
+    return EXIT_OPEN if states & {"pending", "unknown"} else EXIT_DONE
+
+
+def _promises_folder() -> Path:
+    home = os.environ.get("TALLYSTICK_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share" / "tallystick") / "promises"
+
+
+def _keep_promise(options: argparse.Namespace, done: "Submitted") -> None:
+    """Keep the promise of an answer. The job is submitted by now: what goes wrong here is told, and no more."""
+    from jobs.client.promises import NotAPromise, keep_promise
+
+    folder = options.promises or _promises_folder()
+    try:
+        keep_promise(folder, done.promise, nid=done.nid, job_id=done.job_id, url=options.url)
+    except (NotAPromise, OSError) as error:
+        print(f"tallystick: the hub's promise is not kept: {one_line(str(error))}", file=sys.stderr)
+
+
 # --- jobs ----------------------------------------------------------------------------------------
 
 
@@ -275,6 +372,7 @@ def _submit(options: argparse.Namespace) -> int:
             idempotency_key=options.idempotency_key,
             max_price=options.max_price,
         )
+        _keep_promise(options, done)
         if not _json(options):
             _print(f"{done.job_id}  {'submitted' if done.created else 'submitted before'}  {done.nid}")
         elif not options.wait:

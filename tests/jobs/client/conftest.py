@@ -26,3 +26,9 @@ def folder(tmp_path: Path, house: House) -> Path:
     (tmp_path / "c2pa").symlink_to(house.folder / "c2pa")
     assert house.authority.folder.exists()
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the program keeps for its user is kept elsewhere in tests."""
+    monkeypatch.setenv("TALLYSTICK_HOME", str(tmp_path_factory.mktemp("home")))
