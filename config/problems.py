@@ -54,6 +54,7 @@ def table() -> tuple[tuple[type[Exception], Problem], ...]:
     from jobs import errors
     from jobs.api.parsing import BadBody, BodyEncoded, BodyTooLarge
     from jobs.runners.base import BadInput
+    from receipts.erase import BytesErased
     from receipts.wellknown import NotPublished
     from receipts.witness import LogUnknown, NotSignedByTheLog, ProofDoesNotHold
     from receipts.witness_request import RequestMalformed
@@ -74,6 +75,7 @@ def table() -> tuple[tuple[type[Exception], Problem], ...]:
         (errors.QueueFull, Problem(429, "queue-full", "Too many unfinished jobs", may_retry=True)),
         (errors.IllegalMove, Problem(409, "illegal-move", "The job can't be moved there from where it stands")),
         (errors.NotYet, Problem(409, "not-yet", "The evidence is not complete yet", may_retry=True)),
+        (BytesErased, Problem(410, "erased", "The bytes were erased, by law, by policy or by their owner's wish")),
         (RequestMalformed, MALFORMED),
         (LogUnknown, Problem(404, "log-unknown", "This house does not witness that log")),
         (NotSignedByTheLog, Problem(403, "not-signed-by-the-log", "No known key of the log signed the checkpoint")),

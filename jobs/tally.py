@@ -11,18 +11,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from django.db.models import Case, IntegerField, Value, When
+from django.db.models import Case, IntegerField, Q, Value, When
 
-from jobs.client.tally_format import Disclosed, LoggedReceipt, Promise, Tally, write_tally
+from jobs.client.tally_format import Disclosed, ErasedName, LoggedReceipt, Promise, Tally, write_tally
 from jobs.errors import BadRequest, NotYet
 from jobs.models import Job
 from minting.models import Usage
+from provenance.models import Artifact
 from receipts.canonical import unb64url
 from receipts.cosigners import newest_final
 from receipts.keys import Signature
 from receipts.log import LogError, inclusion, leaf_indices
 from receipts.merkle import ProofBroken
-from receipts.models import Checkpoint, Commit, Receipt, TransactionHash
+from receipts.models import Checkpoint, Commit, Erasure, Receipt, TransactionHash
 from receipts.models.transactions import TransactionState
 from receipts.models.witnesses import published_note
 
@@ -40,12 +41,13 @@ class Evidence:
     commit: Commit | None  # the anchor of that checkpoint
     usage: Usage | None
     raws: dict[str, bytes]  # signed transactions by their hash
+    acts: tuple[Receipt, ...] = ()  # by which some of it was erased
 
     @property
     def pending(self) -> tuple[Receipt, ...]:
         """The receipts that are in no checkpoint yet."""
         size = self.checkpoint.size if self.checkpoint else 0
-        return tuple(receipt for receipt in self.receipts if self.leaves.get(receipt.pk, size) >= size)
+        return tuple(receipt for receipt in (*self.receipts, *self.acts) if self.leaves.get(receipt.pk, size) >= size)
 
 
 _ANCHORS = Case(
@@ -72,7 +74,7 @@ def build_tally(job: Job, *, disclose: Iterable[str] = (), anchored: bool = Fals
 
 
 def collect(job: Job) -> Evidence:
-    """Read all rows that speak of a job, in six queries at most."""
+    """Read all rows that speak of a job, in seven queries at most."""
     own = list(Receipt.objects.filter(tenant_id=job.tenant_id, subject=job.job_id).order_by("seq"))
     usage = (
         Usage.objects.filter(subject=job.job_id)
@@ -81,14 +83,15 @@ def collect(job: Job) -> Evidence:
     )
     public = [usage.attested_receipt, usage.minted_receipt] if usage else []
     receipts = (*own, *(receipt for receipt in public if receipt is not None))
-    leaves = leaf_indices([receipt.pk for receipt in receipts])
+    acts = _acts(job)
+    leaves = leaf_indices([receipt.pk for receipt in (*receipts, *acts)])
     commit = _anchor_over(max(leaves.values())) if leaves else None
     checkpoint = commit.checkpoint if commit else _newest_over(max(leaves.values())) if leaves else None
     sent = [commit.transaction.hash] if commit else []
     if usage and usage.transaction and usage.minted_receipt:
         sent.append(usage.transaction.hash)
     raws = {row.hash: bytes(row.raw) for row in TransactionHash.objects.filter(hash__in=sent)} if sent else {}
-    return Evidence(job, receipts, leaves, checkpoint, commit, usage, raws)
+    return Evidence(job, receipts, leaves, checkpoint, commit, usage, raws, acts)
 
 
 def tally_of(evidence: Evidence, *, disclosed: tuple[Disclosed, ...] = (), lenient: bool = False) -> Tally:
@@ -109,12 +112,20 @@ def tally_of(evidence: Evidence, *, disclosed: tuple[Disclosed, ...] = (), lenie
         anchor=anchored,
         mint=minted,
         disclosed=disclosed,
+        erasures=tuple(_logged(evidence, act, lenient) for act in evidence.acts),
     )
 
 
 def _newest_over(leaf: int) -> Checkpoint | None:
     """Find the newest checkpoint that enough witnesses cosigned and that covers a leaf; without one, the newest."""
     return newest_final(at_least=leaf + 1) or Checkpoint.objects.order_by("-size").first()
+
+
+def _acts(job: Job) -> tuple[Receipt, ...]:
+    """Find the acts by which receipts or files of this job were erased."""
+    files = Artifact.objects.filter(tenant_id=job.tenant_id, subject=job.job_id).values("blob_id")
+    of_the_job = Q(receipt__subject=job.job_id) | Q(sha256__in=files)
+    return tuple(erasure.act for erasure in Erasure.objects.filter(of_the_job).select_related("act").order_by("act_id"))
 
 
 def _anchor_over(leaf: int) -> Commit | None:
@@ -139,7 +150,8 @@ def _logged(evidence: Evidence, receipt: Receipt, lenient: bool) -> LoggedReceip
                 raise
             log.warning("no proof for leaf %d at %d: %s", leaf, checkpoint.size, error)
             proof = ()
-    return LoggedReceipt(bytes(receipt.body), leaf, proof)
+    gone = None if receipt.body else ErasedName(receipt.nid, receipt.event_type)
+    return LoggedReceipt(bytes(receipt.body), leaf, proof, gone)
 
 
 def _promise(value: Any) -> Promise:

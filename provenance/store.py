@@ -127,6 +127,16 @@ class Store:
             raise
         return os.fdopen(handle, "rb")
 
+    def remove(self, sha256: str) -> bool:
+        """Remove a blob for good, where that was decided and recorded; false when it was gone. Raises: NotADigest."""
+        path = self.path_of(sha256)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        fsync_folder(path.parent)
+        return True
+
     def verify(self, sha256: str) -> Stored:
         """Read a blob again and insist that it still has its name. Raises: BlobMissing, BlobCorrupt."""
         with self.open_blob(sha256) as stream:

@@ -35,6 +35,7 @@ from receipts.models import (
     ChainTransaction,
     Checkpoint,
     Commit,
+    Erasure,
     Misbehaviour,
     PublicKey,
     Receipt,
@@ -512,7 +513,7 @@ class SenderStatusAdmin(EvidenceAdmin):
 
     keyset = ("id",)
     tenant_path: ClassVar[str | None] = None
-    list_display = ("address", "chain_id", "next_nonce", "balance", "waiting_reason", "checked")
+    list_display = ("address", "chain_id", "next_nonce", "balance", "waiting_for", "waiting_reason", "checked")
     fields = list_display
     readonly_fields = fields
 
@@ -617,3 +618,37 @@ class MisbehaviourAdmin(EvidenceAdmin):
     @admin.display(description="Seen")
     def seen(self, row: Misbehaviour) -> SafeString:
         return moment(row.seen_at)
+
+
+@admin.register(Erasure)
+class ErasureAdmin(EvidenceAdmin):
+    """What was erased by a logged act. The NID stays, and every check says why the bytes are gone."""
+
+    keyset = ("erased_at", "nid")
+    tenant_path: ClassVar[str | None] = None
+    list_display = ("name", "reason", "what", "by_act", "erased")
+    list_display_links = ("name",)
+    list_filter = ("reason",)
+    fields = ("name", "reason", "what", "by_act", "erased")
+    readonly_fields = fields
+    search_fields = ("nid",)
+    search_help_text = "A whole NID"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Erasure]:
+        return super().get_queryset(request).select_related("act", "receipt")
+
+    @admin.display(description="Erased")
+    def name(self, row: Erasure) -> SafeString:
+        return copyable(row.nid, what="NID")
+
+    @admin.display(description="What it was")
+    def what(self, row: Erasure) -> str:
+        return row.receipt.event_type if row.receipt else "a file"
+
+    @admin.display(description="By the act")
+    def by_act(self, row: Erasure) -> SafeString:
+        return copyable(row.act.nid, what="NID")
+
+    @admin.display(description="When")
+    def erased(self, row: Erasure) -> SafeString:
+        return moment(row.erased_at)

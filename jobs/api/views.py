@@ -43,11 +43,14 @@ from jobs.models.work import JobQuerySet, Kind
 from jobs.states import EvidenceState, JobState
 from jobs.tally import build_tally
 from minting.models import Usage
+from provenance.errors import BlobMissing
 from provenance.models import Artifact
 from provenance.store import house_store
 from receipts.api.access import access_of
 from receipts.api.description import described
 from receipts.api.negotiation import AsItIs
+from receipts.canonical import nid_of_digest
+from receipts.erase import BytesErased, erasure_of
 from receipts.log import leaf_indices
 from receipts.models import Receipt
 
@@ -254,7 +257,13 @@ class JobArtifact(Door):
         etag = f'"{artifact.blob_id}"'
         if (same := get_conditional_response(request._request, etag=etag)) is not None:
             return same
-        response = FileResponse(house_store().open_blob(artifact.blob_id), content_type=artifact.blob.mime)
+        try:
+            blob = house_store().open_blob(artifact.blob_id)
+        except BlobMissing:
+            if erasure := erasure_of(nid_of_digest(bytes.fromhex(artifact.blob_id))):
+                raise BytesErased(erasure) from None
+            raise
+        response = FileResponse(blob, content_type=artifact.blob.mime)
         response["ETag"] = etag
         # It comes from a model and may be any kind of file: a browser keeps it and runs nothing in it.
         response["Content-Security-Policy"] = "sandbox; default-src 'none'"

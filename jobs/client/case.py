@@ -24,6 +24,7 @@ class Read:
     nid: Nid
     leaf: int | None
     body: Mapping[str, Any]
+    list: str = "receipts"
 
     @property
     def type(self) -> str:
@@ -36,7 +37,16 @@ class Read:
 
     def at(self, path: str) -> str:
         """Name one of its fields for a person."""
-        return f"receipts[{self.index}] {self.type} {path}"
+        return f"{self.list}[{self.index}] {self.type} {path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A receipt whose bytes were erased: what the log's entry says of it."""
+
+    index: int
+    nid: Nid
+    type: str
 
 
 @dataclass(frozen=True)
@@ -49,9 +59,14 @@ class Case:
     rpc_url: str | None = None
 
     @cached_property
-    def attempted(self) -> tuple["Read | Broken | Newer", ...]:
+    def attempted(self) -> tuple["Read | Gone | Broken | Newer", ...]:
         """Read every receipt, or say why it can't be."""
-        return tuple(_attempt(index, item) for index, item in enumerate(self.tally.receipts))
+        return tuple(_attempt("receipts", index, item) for index, item in enumerate(self.tally.receipts))
+
+    @cached_property
+    def erasures(self) -> tuple["Read | Gone | Broken | Newer", ...]:
+        """Read the acts by which something was erased."""
+        return tuple(_attempt("erasures", index, item) for index, item in enumerate(self.tally.erasures))
 
     @cached_property
     def receipts(self) -> tuple[Read, ...]:
@@ -65,6 +80,8 @@ class Case:
                 raise item
             if isinstance(item, Broken):
                 raise Unknown(f"{item.fault.field} can't be read (see receipts-canonical)")
+            if isinstance(item, Gone):
+                raise Unknown(f"receipts[{item.index}] {item.type} was erased, which a logged act says")
             found.append(item)
         return tuple(found)
 
@@ -98,6 +115,8 @@ class Case:
         if found is None:
             if any(isinstance(item, Newer) for item in self.attempted):
                 raise Newer(f"newer: no {event_type} that this verifier can read")
+            if any(isinstance(item, Gone) and item.type == event_type for item in self.attempted):
+                raise Unknown(f"its {event_type} was erased, which a logged act says")
             raise Unknown(f"the tally holds no {event_type} that can be read")
         return found
 
@@ -114,6 +133,8 @@ class Case:
     @cached_property
     def artifact_sha256(self) -> str:
         """Name the given artifact. Raises: Unknown, without one."""
+        if self.artifact is None and self.tally.erasures:
+            raise Unknown("erased by a logged act, all or in part; who kept a file gives it with --artifact")
         if self.artifact is None:
             raise Unknown("give the file itself with --artifact")
         return hashlib.sha256(self.artifact).hexdigest()
@@ -158,8 +179,10 @@ def _require_valid(where: str, key: TrustedKey, leaf: int | None) -> None:
         )
 
 
-def _attempt(index: int, item: LoggedReceipt) -> Read | Broken | Newer:
-    where = f"receipts[{index}].bytes"
+def _attempt(list_: str, index: int, item: LoggedReceipt) -> Read | Gone | Broken | Newer:
+    if item.erased is not None:
+        return Gone(index, Nid(item.erased.nid), item.erased.event_type)
+    where = f"{list_}[{index}].bytes"
     try:
         value = decode_canonical(item.body, max_bytes=MAX_RECEIPT_BYTES)
     except NotCanonical as error:
@@ -170,12 +193,12 @@ def _attempt(index: int, item: LoggedReceipt) -> Read | Broken | Newer:
     if not isinstance(event_type, str) or not isinstance(version, int) or isinstance(version, bool):
         return Broken(where, "not a receipt: it names no eventType and version")
     if version > 1 or event_type not in EVENTS:
-        return Newer(f"newer: receipts[{index}] is a {event_type[:40]!r} of version {version}, unknown here")
+        return Newer(f"newer: {list_}[{index}] is a {event_type[:40]!r} of version {version}, unknown here")
     if fault := find_fault(schema_of(event_type), value):
         path = fault.where or "$"
-        return Broken(f"receipts[{index}] {event_type} {path}", fault.rule, found=fault.found)
+        return Broken(f"{list_}[{index}] {event_type} {path}", fault.rule, found=fault.found)
     try:
         read_utc(value["occurredAt"])
     except NotCanonical as error:
-        return Broken(f"receipts[{index}] {event_type} occurredAt", error.rule, found=value["occurredAt"])
-    return Read(index, nid(item.body), item.leaf, value)
+        return Broken(f"{list_}[{index}] {event_type} occurredAt", error.rule, found=value["occurredAt"])
+    return Read(index, nid(item.body), item.leaf, value, list_)

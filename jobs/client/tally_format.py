@@ -7,7 +7,10 @@
      "promise": {"claim": "<exact text>", "sig": {"alg": …, "key_id": …, "sig": …}},
      "anchor": {"raw": "0x<signed transaction>"},            absent until it is on a chain
      "mint": {"raw": "0x<signed transaction>"},              absent until it is on a chain
-     "disclosed": [{"name": …, "value": …, "salt": "<base64url of 16 bytes>"}, …]}     absent unless its owner chose
+     "disclosed": [{"name": …, "value": …, "salt": "<base64url of 16 bytes>"}, …],     absent unless its owner chose
+     "erasures": [{"bytes": "<a ReceiptErased>", "leaf": …, "proof": […]}, …]}          absent unless bytes were erased
+
+Of a receipt whose bytes were erased stand {"erased": "<its NID>", "type": …, "leaf": …, "proof": […]}.
 
 The job's receipts stand first, by `seq`, then the public ones about it: UsageAttested, TokensMinted.
 There is nothing else in it: an unknown field, a second spelling of a number or of base64, a key twice
@@ -54,8 +57,18 @@ class NewerTally(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class ErasedName:
+    """What the log's entry says of a receipt, which is all that is left of an erased one."""
+
+    nid: str
+    event_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedReceipt:
     """A receipt as it was hashed, its place in the log, and the path from there to the checkpoint's root.
+
+    Where its bytes were erased, `erased` says what the log calls it, and `body` is empty.
 
     Leaf or proof are None while the log, or the checkpoint, is not that far: in the house's own audit of
     a job that still runs, never in a file.
@@ -64,6 +77,7 @@ class LoggedReceipt:
     body: bytes
     leaf: int | None
     proof: tuple[bytes, ...] | None
+    erased: ErasedName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,7 @@ class Tally:
     anchor: bytes | None = None
     mint: bytes | None = None
     disclosed: tuple[Disclosed, ...] = ()
+    erasures: tuple[LoggedReceipt, ...] = ()
 
 
 def write_tally(tally: Tally) -> bytes:
@@ -106,14 +121,7 @@ def write_tally(tally: Tally) -> bytes:
         "format": FORMAT,
         "job_id": tally.job_id,
         "job_nid": tally.job_nid,
-        "receipts": [
-            {
-                "bytes": item.body.decode(),
-                "leaf": item.leaf,
-                "proof": [base64.b64encode(sibling).decode() for sibling in item.proof or ()],
-            }
-            for item in tally.receipts
-        ],
+        "receipts": [_written(item) for item in tally.receipts],
         "checkpoint": tally.checkpoint,
         "promise": {"claim": tally.promise.claim, "sig": dict(tally.promise.sig)},
     }
@@ -124,10 +132,19 @@ def write_tally(tally: Tally) -> bytes:
         value["disclosed"] = [
             {"name": item.name, "value": item.value, "salt": b64url(item.salt)} for item in tally.disclosed
         ]
+    if tally.erasures:
+        value["erasures"] = [_written(item) for item in tally.erasures]
     data = encode(value) + b"\n"
     if read_tally(data) != tally:
         raise NotATally("$", "does not read back as it was written")
     return data
+
+
+def _written(item: LoggedReceipt) -> dict[str, Any]:
+    what: dict[str, Any] = {"bytes": item.body.decode()}
+    if item.erased:
+        what = {"erased": item.erased.nid, "type": item.erased.event_type}
+    return what | {"leaf": item.leaf, "proof": [base64.b64encode(sibling).decode() for sibling in item.proof or ()]}
 
 
 def read_tally(data: bytes) -> Tally:
@@ -146,17 +163,18 @@ def read_tally(data: bytes) -> Tally:
         "$",
         value,
         required=frozenset({"format", "job_id", "job_nid", "receipts", "checkpoint", "promise"}),
-        optional=frozenset({"anchor", "mint", "disclosed"}),
+        optional=frozenset({"anchor", "mint", "disclosed", "erasures"}),
     )
     return Tally(
         job_id=_matching("job_id", value["job_id"], _JOB_ID, "is no job's id"),
         job_nid=_nid("job_nid", value["job_nid"]),
-        receipts=_receipts(value["receipts"]),
+        receipts=_receipts("receipts", value["receipts"]),
         checkpoint=_text("checkpoint", value["checkpoint"]),
         promise=_promise(value["promise"]),
         anchor=_raw("anchor", value["anchor"]) if "anchor" in value else None,
         mint=_raw("mint", value["mint"]) if "mint" in value else None,
         disclosed=_disclosed(value["disclosed"]) if "disclosed" in value else (),
+        erasures=_receipts("erasures", value["erasures"]) if "erasures" in value else (),
     )
 
 
@@ -168,23 +186,28 @@ def _check_format(found: str) -> None:
     raise NotATally("format", f"is {found[:40]!r}, {FORMAT} is due")
 
 
-def _receipts(value: Any) -> tuple[LoggedReceipt, ...]:
+def _receipts(where: str, value: Any) -> tuple[LoggedReceipt, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_RECEIPTS:
-        raise NotATally("receipts", f"is a list of 1 to {MAX_RECEIPTS} receipts")
-    return tuple(_receipt(f"receipts[{index}]", item) for index, item in enumerate(value))
+        raise NotATally(where, f"is a list of 1 to {MAX_RECEIPTS} receipts")
+    return tuple(_receipt(f"{where}[{index}]", item) for index, item in enumerate(value))
 
 
 def _receipt(where: str, value: Any) -> LoggedReceipt:
-    _check_names(where, value, required=frozenset({"bytes", "leaf", "proof"}))
+    gone = isinstance(value, Mapping) and "erased" in value
+    _check_names(where, value, required=frozenset({*(("erased", "type") if gone else ("bytes",)), "leaf", "proof"}))
     leaf, proof = value["leaf"], value["proof"]
     if not isinstance(leaf, int) or isinstance(leaf, bool) or leaf < 0:
         raise NotATally(f"{where}.leaf", "is a leaf's index, from 0")
     if not isinstance(proof, list) or len(proof) > 64:
         raise NotATally(f"{where}.proof", "is a list of at most 64 hashes")
+    erased = (
+        ErasedName(_nid(f"{where}.erased", value["erased"]), _text(f"{where}.type", value["type"])) if gone else None
+    )
     return LoggedReceipt(
-        _text(f"{where}.bytes", value["bytes"]).encode(),
+        b"" if gone else _text(f"{where}.bytes", value["bytes"]).encode(),
         leaf,
         tuple(_hash(f"{where}.proof[{index}]", item) for index, item in enumerate(proof)),
+        erased,
     )
 
 

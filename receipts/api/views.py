@@ -14,6 +14,7 @@ from receipts.api.access import Access, access_of
 from receipts.api.description import described
 from receipts.api.negotiation import AsItIs
 from receipts.api.tlog import published_checkpoint, published_tile
+from receipts.erase import BytesErased, erasure_of
 from receipts.events import EVENTS, About
 from receipts.models import Receipt
 from receipts.tiles import TilePathWrong, parse_tile_path
@@ -40,6 +41,8 @@ class ReceiptBytes(APIView):
         receipt = Receipt.objects.filter(nid=nid).first()
         if receipt is None or not may_read(access_of(request), receipt):
             raise Http404(f"There is no receipt {nid} here.")
+        if not receipt.body and (erasure := erasure_of(nid)):
+            raise BytesErased(erasure)
         response = HttpResponse(bytes(receipt.body), content_type="application/json")
         response["ETag"] = f'"{nid}"'
         # Bytes under a NID never change, but they may be erased: caches ask again after an hour.

@@ -1,5 +1,6 @@
 """The ledger's rows. Evidence (receipts, bundles, checkpoints) is only ever added; the database refuses the rest."""
 
+from receipts.models.erasure import Erasure
 from receipts.models.keys import PublicKey
 from receipts.models.ledger import Bundle, Checkpoint, LogHead, Pending, Receipt, Thread, Uncommitted
 from receipts.models.tenants import Tenant
@@ -19,6 +20,7 @@ __all__ = [
     "Checkpoint",
     "Commit",
     "Cosignature",
+    "Erasure",
     "LogHead",
     "Misbehaviour",
     "Pending",

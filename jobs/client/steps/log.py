@@ -5,7 +5,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any, Final
 
-from jobs.client.case import Case, Read
+from jobs.client.case import Case, Gone, Read
 from jobs.client.trust import YOUNGER
 from jobs.client.verdicts import Broken, Faults, Newer, NotClaimed, Unknown, reading, require_equal
 from receipts.canonical import b64url, decode_canonical, encode, nid
@@ -39,7 +39,9 @@ def inclusion(case: Case) -> str:
     """Follow each receipt's path to the checkpoint's root, from the hash of its own bytes."""
     stated = _checkpoint(case)
     faults = Faults()
-    for item, logged in zip(case.attempted, case.tally.receipts, strict=True):
+    stand = [("receipts", *pair) for pair in zip(case.attempted, case.tally.receipts, strict=True)]
+    stand += [("erasures", *pair) for pair in zip(case.erasures, case.tally.erasures, strict=True)]
+    for list_, item, logged in stand:
         with faults.gathered():
             if isinstance(item, Newer):
                 raise item
@@ -47,8 +49,8 @@ def inclusion(case: Case) -> str:
                 where = item.fault.field.split(" ")[0].removesuffix(".bytes")
                 raise Broken(f"{where}.bytes", "the log can't hold what is no receipt")
             if logged.leaf is None or logged.proof is None:
-                raise Unknown(f"receipts[{item.index}] {item.type} is not in this checkpoint yet")
-            with reading(f"receipts[{item.index}].bytes", ProofBroken):
+                raise Unknown(f"{list_}[{item.index}] {item.type} is not in this checkpoint yet")
+            with reading(f"{list_}[{item.index}].{'erased' if isinstance(item, Gone) else 'bytes'}", ProofBroken):
                 check_inclusion(leaf_hash(leaf_entry(item)), logged.leaf, stated.size, logged.proof, stated.root)
     with faults.gathered():
         _require_leaves_in_order(case)
@@ -57,8 +59,8 @@ def inclusion(case: Case) -> str:
     return f"{len(leaves)} receipts at leaves {min(leaves)} to {max(leaves)} of a log of {stated.size}"
 
 
-def leaf_entry(receipt: Read) -> bytes:
-    """Write the log's entry for a receipt, from its bytes."""
+def leaf_entry(receipt: Read | Gone) -> bytes:
+    """Write the log's entry for a receipt, from its bytes; from what is left where they were erased."""
     return encode({"eventType": receipt.type, "nid": receipt.nid, "v": 1})
 
 

@@ -1,13 +1,13 @@
 """Is what the receipts tell one lawful story, in canonical bytes? Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from jobs.client.case import PUBLIC_IN_A_TALLY, Case, Read
+from jobs.client.case import PUBLIC_IN_A_TALLY, Case, Gone, Read
 from jobs.client.verdicts import Broken, Faults, Newer, require_equal
-from receipts.canonical import read_utc
+from receipts.canonical import NotCanonical, decode_canonical, nid_of_digest, read_utc
 from receipts.events import EVENTS, About
 
 UNFINISHED: Final = frozenset({"submitted", "scheduled", "running"})
@@ -50,16 +50,71 @@ def receipts_canonical(case: Case) -> str:
     """Read every receipt: RFC 8785 bytes, at most 16 KiB, in the shape of its type."""
     faults = Faults()
     newer: list[Newer] = []
-    for item in case.attempted:
+    for item in (*case.attempted, *case.erasures):
         with faults.gathered():
             if isinstance(item, Newer):
                 newer.append(item)
             elif isinstance(item, Broken):
                 raise item
+    with faults.gathered():
+        _require_acts(case)
     faults.settle()
     if newer:
         raise newer[0]
-    return f"{len(case.attempted)} receipts in canonical form, each in the shape of its type"
+    gone = sum(isinstance(item, Gone) for item in case.attempted)
+    erased = f"; {gone} erased, which {len(case.erasures)} logged acts say" if gone else ""
+    return f"{len(case.attempted) - gone} receipts in canonical form, each in the shape of its type{erased}"
+
+
+def _require_acts(case: Case) -> None:
+    """Insist that what was erased was erased by an act, and that each act is about this job."""
+    acts: set[str] = set()
+    for index, act in enumerate(case.erasures):
+        if isinstance(act, Gone) or (isinstance(act, Read) and act.type != "ReceiptErased"):
+            raise Broken(f"erasures[{index}].bytes", "is no act of erasing", expected="a ReceiptErased")
+        if isinstance(act, Read):
+            acts.add(act.data["erased"])
+    gone = [item for item in case.attempted if isinstance(item, Gone)]
+    for item in gone:
+        if item.type not in EVENTS:
+            raise Broken(f"receipts[{item.index}].type", "is no type of receipt", found=item.type)
+        if item.nid not in acts:
+            raise Broken(
+                f"receipts[{item.index}].erased",
+                "its bytes are withheld, and no logged act says that they were erased",
+                expected="a ReceiptErased among the erasures",
+                found=str(item.nid),
+            )
+    if not case.erasures:
+        return
+    made = {str(item.nid) for item in gone} | set(_outputs(case))
+    for index, act in enumerate(case.erasures):
+        # Where JobCompleted itself was erased, nobody can say any more which files were the job's.
+        if isinstance(act, Read) and act.data["erased"] not in made and not gone:
+            raise Broken(
+                f"erasures[{index}].bytes",
+                "is about something else than this job's receipts and files",
+                expected=" or ".join(sorted(made)) or "nothing",
+                found=act.data["erased"],
+            )
+
+
+def _outputs(case: Case) -> list[str]:
+    """Name the files that the job made, as made and as signed, by what an act of erasing calls them."""
+    digests = [digest for item in case.all("CredentialIssued") for digest in _digests_in(item.data)]
+    for item in case.all("JobCompleted"):
+        try:
+            claim: Any = decode_canonical(str(item.data.get("claim")).encode())
+        except NotCanonical:
+            continue  # what is wrong with it is for another step to say
+        outputs = claim.get("outputs", []) if isinstance(claim, dict) else []
+        digests += [digest for output in outputs if isinstance(output, dict) for digest in _digests_in(output)]
+    return [str(nid_of_digest(bytes.fromhex(digest))) for digest in digests]
+
+
+def _digests_in(facts: Mapping[str, Any]) -> list[str]:
+    told = [value for name, value in facts.items() if name.endswith("sha256") and isinstance(value, str)]
+    return [value for value in told if re.fullmatch("[0-9a-f]{64}", value)]
 
 
 def receipts_chain(case: Case) -> str:
