@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from jobs.client.trust import TrustedChain
 from jobs.client.verdicts import Broken, Unknown
-from receipts.chain.client import ChainError, Rpc, quantity
+from receipts.chain import abi
+from receipts.chain.client import CallReverted, ChainError, Rpc, quantity
 from receipts.committers.erc7053 import RawTransaction
 
 _TIMEOUT_SECONDS = 10.0
+_IS_VALID: Final = "isValidSignature(bytes32,bytes)"
+_VALID: Final = abi.selector(_IS_VALID).ljust(32, b"\0")  # 0x1626ba7e, as a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,27 @@ class Node:
             return Mined(quantity(answer["blockNumber"]), str(answer["blockHash"]).lower(), tuple(answer["logs"]))
         except (ChainError, KeyError, TypeError):
             raise Unknown("the node's receipt can't be read") from None
+
+    def require_signed(self, where: str, wallet: str, digest: bytes, signature: bytes, *, block: int | None) -> None:
+        """Ask a contract wallet whether it takes a signature for its own, as of a block; without one, now.
+
+        A wallet may change its owners, so what it said at the mint's block counts.
+        Raises: Broken, when it does not; Unknown. Source: ERC-1271.
+        """
+        call = abi.call(_IS_VALID, abi.bytes32(digest), abi.dynamic_bytes(signature))
+        at = "latest" if block is None else hex(block)
+        try:
+            answer = self.rpc.read("eth_call", {"to": wallet, "data": "0x" + call.hex()}, at)
+            said = bytes.fromhex(str(answer).removeprefix("0x"))
+        except CallReverted:
+            said = b"reverted"
+        except ChainError as error:
+            raise Unknown(f"{where}: the node can't be asked: {error}") from None
+        except ValueError:
+            raise Unknown(f"{where}: the node's answer can't be read") from None
+        if said != _VALID:
+            found = said.decode() if said == b"reverted" else "0x" + said.hex() if said else "no contract"
+            raise Broken(where, f"the wallet {wallet} does not sign this", expected="0x" + _VALID.hex(), found=found)
 
     def confirmed(self, mined: Mined) -> str:
         """Insist on the confirmations that the trust file asks for, and tell how many there are. Raises: Unknown."""

@@ -7,8 +7,8 @@ from jobs.claims import COMPLETED, STARTED, inputs_digest
 from jobs.client.case import Case, Read
 from jobs.client.steps.log import PRIVATE
 from jobs.client.steps.signed import claim_of, provider_of
-from jobs.client.verdicts import Broken, NotClaimed, Unknown, reading, require_equal
-from minting.eip712 import Domain, MintAuthorization, verify_authorization
+from jobs.client.verdicts import Broken, Faults, NotClaimed, Unknown, reading, require_equal
+from minting.eip712 import Domain, MintAuthorization, digest, verify_authorization
 from minting.usage import UsageClaim, UsageInvalid, parse_usage, receipt_hash
 from receipts.canonical import read_utc, unb64url
 from receipts.chain import abi
@@ -21,6 +21,7 @@ _MINT: Final = "mintWithReceipt(address,uint256,bytes32,uint256,address[],bytes[
 _TRANSFER: Final = "0x" + keccak256(b"Transfer(address,address,uint256)").hex()
 _NOBODY: Final = "0x" + "00" * 32
 _BILLABLE: Final = "hosted"
+_WALLET: Final = "ERC-1271"
 
 
 def usage(case: Case) -> str:
@@ -98,7 +99,11 @@ def require_attesters(case: Case, attested: Read) -> list[str]:
     Raises: Broken.
     """
     data = attested.data
-    signers = [_attester(case, attested, index) for index in range(len(data["attestations"]))]
+    faults, signers = Faults(), []
+    for index in range(len(data["attestations"])):
+        with faults.gathered():
+            signers.append(_attester(case, attested, index))
+    faults.settle()
     role, _, speaker = attested.body["actor"].partition(":")
     if role == "attester" and speaker not in signers:
         raise Broken(
@@ -269,10 +274,32 @@ def _attester(case: Case, attested: Read, index: int) -> str:
         receipt_hash=data["receipt_hash"],
         deadline=data["deadline"],
     )
+    domain = Domain(data["chain_id"], data["minter"])
+    if signature["alg"] == _WALLET:
+        case.require_key(where, "attester", signature["key_id"], attested.leaf)
+        with reading(where, NotCalldata):
+            _require_wallet(case, where, signature, digest(domain, authorization))
+        return str(signature["key_id"])
     with reading(where, SignatureBroken):
-        signer = str(verify_authorization(Domain(data["chain_id"], data["minter"]), authorization, signature))
+        signer = str(verify_authorization(domain, authorization, signature))
     case.require_key(where, "attester", signer, attested.leaf)
     return signer
+
+
+def _require_wallet(case: Case, where: str, signature: dict[str, str], signed: bytes) -> None:
+    """Ask the contract wallet that attests, at the mint's block where there is one: only the chain knows its owners."""
+    if case.rpc_url is None or case.trust.chain is None:
+        raise Unknown(f"{where}: {signature['key_id']} is a contract wallet: name a node of the chain with --rpc")
+    from jobs.client.onchain import Node  # brings requests, which nobody offline needs
+
+    minted = case.find("TokensMinted")
+    Node.at(case.rpc_url, case.trust.chain).require_signed(
+        where,
+        signature["key_id"],
+        signed,
+        unb64url(signature["sig"]),
+        block=minted.data["block_number"] if minted else None,
+    )
 
 
 def _figure(receipt: Read, name: str, item: dict[str, Any]) -> int | None:
