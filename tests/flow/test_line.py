@@ -1,6 +1,8 @@
 """One job travels the whole line for real: model, store, C2PA, log and chain; then anyone checks it."""
 
 import json
+import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from receipts.committers.erc7053 import commit_topics
 from receipts.keys import ed25519_signer, keccak256, sign_text
 from receipts.models import Checkpoint, Commit, Receipt, Tenant
 from receipts.models.transactions import TransactionState
+from tests.flow import by_hand
 from tests.flow.turns import turn_until
 
 pytestmark = pytest.mark.chain
@@ -65,7 +68,7 @@ def call(method: str, *params: Any) -> Any:
     return answer["result"]
 
 
-def test_one_job_from_request_to_mint(house: dict[str, Any], ada: Tenant) -> None:
+def test_one_job_from_request_to_mint(house: dict[str, Any], ada: Tenant, live_server: Any) -> None:
     job_id = submit_signed(ada)
     pipeline.advance(job_id)
     assert worker.work("bo") == 1
@@ -92,6 +95,7 @@ def test_one_job_from_request_to_mint(house: dict[str, Any], ada: Tenant) -> Non
     _the_chain_agrees()
     _a_verifier_of_other_make_accepts_the_picture(Credential.objects.get())
     _a_second_mint_is_refused_by_the_chain()
+    _a_stranger_checks_it_by_hand(live_server.url)
 
 
 def _the_chain_agrees() -> None:
@@ -144,6 +148,19 @@ def _a_second_mint_is_refused_by_the_chain() -> None:
     }
     answer = requests.post(settings.CHAIN_RPC_URL, json=body, timeout=10).json()
     assert answer["error"]["data"].startswith("0x" + keccak256(b"ReceiptAlreadyUsed(bytes32)")[:4].hex())
+
+
+def _a_stranger_checks_it_by_hand(url: str) -> None:
+    """Everything follows from the root key's fingerprint, without a line of our code."""
+    fingerprint = sha256(ed25519_signer("root", settings.KEYS_DIR).public).hexdigest()
+    found = by_hand.check(url, fingerprint=fingerprint, rpc_url=settings.CHAIN_RPC_URL)
+    assert found.size == Checkpoint.objects.latest("size").size
+    assert found.anchors >= Commit.objects.filter(transaction__state=TransactionState.FINAL).count() > 0
+    assert found.supply == int(Usage.objects.get().amount)
+    imported = re.findall(r"^(?:from|import) (\w+)", Path(by_hand.__file__).read_text(), re.MULTILINE)
+    assert set(imported).isdisjoint({"config", "jobs", "minting", "provenance", "receipts", "django"})
+    with pytest.raises(AssertionError):
+        by_hand.check(url, fingerprint="0" * 64, rpc_url=settings.CHAIN_RPC_URL)
 
 
 def test_turning_the_crank_again_changes_nothing(house: dict[str, Any], ada: Tenant) -> None:
