@@ -31,6 +31,7 @@ from receipts.models.transactions import TransactionState
 
 INLINE: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 _READINGS_KEPT: Final = 256
+_UNDER_WAY: Final = (TransactionState.INTENDED, TransactionState.SENT, TransactionState.MINED)
 _BY_ALARM: Final = (Word.BROKEN, Word.UNKNOWN, Word.HOLDS, Word.NOT_CLAIMED)
 
 # Which claims decide the chip of which entry; what no claim speaks of stands on its own bytes and link.
@@ -200,6 +201,8 @@ class JobPage:
             return False
         commit = self.evidence.commit
         anchored = commit is not None and commit.transaction.state == TransactionState.FINAL
+        if any(sent.state in _UNDER_WAY for sent in self.commits.values()):
+            return False
         return self.takeable and (anchored or not settings.CHAIN_RPC_URL)
 
     # --- the story -------------------------------------------------------------------------------
@@ -233,9 +236,24 @@ class JobPage:
             actor=str(body.get("actor", "")),
             receipt=receipt,
             leaf=self.evidence.leaves.get(receipt.pk),
-            facts=_FACTS.get(receipt.event_type, _no_facts)(self, body.get("data", {})),
+            facts=_FACTS.get(receipt.event_type, _no_facts)(self, body.get("data", {})) + self._committed(receipt),
             faults=tuple(fault for _, fault in faults),
         )
+
+    @cached_property
+    def commits(self) -> dict[int, ChainTransaction]:
+        """The transactions that commit single receipts, where the job is committed so, by receipt id."""
+        rows = Commit.objects.filter(receipt__in=self.evidence.receipts).select_related("transaction")
+        return {row.receipt_id: row.transaction for row in rows if row.receipt_id is not None}
+
+    def _committed(self, receipt: Receipt) -> list[Fact]:
+        """Tell how a receipt's own commit stands, beside that receipt: commits may be confirmed in any order."""
+        sent = self.commits.get(receipt.pk)
+        if sent is None:
+            return []
+        if not sent.hash:
+            return [Fact("Commit", f"waits: {sent.reason}" if sent.reason else "waits to be sent")]
+        return [Fact("Commit", sent.hash, "transaction", sent.pk), Fact("Commit is", sent.state, "badge")]
 
     def _deciding(self, receipt: Receipt) -> list[Verdict]:
         """Give the claims that decide a receipt's chip; one that breaks at other receipts says nothing of this one."""
@@ -331,7 +349,7 @@ class JobPage:
 
 
 def version_of(job: Job) -> str:
-    """Name how a job and its evidence stand, in three cheap queries: an unchanged page need not be made again."""
+    """Name how a job and its evidence stand, in a few cheap queries: an unchanged page need not be made again."""
     thread = Thread.objects.filter(pk=job.job_id).values_list("seq", flat=True).first()
     pending = Pending.objects.filter(receipt__subject=job.job_id).count()
     used = Usage.objects.filter(subject=job.job_id).values_list("state", "transaction__state").first()
@@ -339,7 +357,9 @@ def version_of(job: Job) -> str:
     anchor = (
         Commit.objects.filter(checkpoint__isnull=False).order_by("-id").values_list("transaction__state", "id").first()
     )
-    told = (job.state, job.evidence, job.evidence_reason, job.step, thread, pending, used, log, anchor)
+    commits = Commit.objects.filter(receipt__subject=job.job_id)
+    committed = sorted(commits.values_list("receipt", "transaction__state", "transaction__hash"))
+    told = (job.state, job.evidence, job.evidence_reason, job.step, thread, pending, used, log, anchor, committed)
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 

@@ -1,15 +1,18 @@
 """Pages of single rows: what they say, and that they say so when something is not what it says."""
 
 import json
+from typing import Any
 
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from jobs import lifecycle, pipeline
+from jobs.job_page import version_of
 from jobs.models import Job
 from minting.models import Usage
-from receipts.models import Checkpoint, Receipt
+from receipts.commits import commit_receipts
+from receipts.models import ChainTransaction, Checkpoint, Receipt
 from tests.console import house
 
 
@@ -218,3 +221,24 @@ def test_a_file_that_holds_another_jobs_picture_is_no_proof_of_this_one(as_audit
     picture = as_auditor.get(f"/admin/jobs/job/{done}/change/").context["page"].pictures[0]
     assert picture.verdict.value == "broken"
     assert foreign.blob_id in picture.detail
+
+
+def test_a_receipts_own_commit_stands_beside_it_whatever_order_the_chain_confirms(
+    as_auditor: Client, settings: Any
+) -> None:
+    settings.COMMIT_POLICY, settings.REGISTER_ADDRESS = "each", "0x" + "7e" * 20
+    settings.CHAIN_RPC_URL = "http://127.0.0.1:1"
+    job_id = house.submit("a red circle")
+    pipeline.advance(job_id)
+    assert commit_receipts() == 2
+    first, second = ChainTransaction.objects.filter(purpose="commit").order_by("id")
+    ChainTransaction.objects.filter(pk=second.pk).update(state="final", hash="0x" + "22" * 32, block_number=7)
+    answer = as_auditor.get(f"/admin/jobs/job/{job_id}/change/")
+    told = [(entry.type, {fact.name: fact.value for fact in entry.facts}) for entry in answer.context["page"].story]
+    assert [name for name, _ in told][:2] == ["JobSubmitted", "JobScheduled"]
+    assert told[0][1]["Commit"] == "waits to be sent"
+    assert (told[1][1]["Commit"], told[1][1]["Commit is"]) == ("0x" + "22" * 32, "final")
+    before = version_of(Job.objects.get(pk=job_id))
+    ChainTransaction.objects.filter(pk=first.pk).update(state="sent", hash="0x" + "11" * 32)
+    assert version_of(Job.objects.get(pk=job_id)) != before
+    assert "0x" + "11" * 32 in page_of(as_auditor, job_id)
