@@ -15,6 +15,7 @@ changed place is told as one difference, not as every later root. What can't be 
 signed, when its row is gone and neither the published file nor an anchor names it.
 """
 
+import json
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from receipts.anchor import commit_data
-from receipts.canonical import NotCanonical, decode_canonical, nid, unb64url, utc
+from receipts.canonical import MAX_RECEIPT_BYTES, NotCanonical, decode_canonical, encode, nid, unb64url, utc
 from receipts.chain.rlp import NotRlp, decode_raw_transaction
 from receipts.checkpoint import Checkpoint as SignedSize
 from receipts.checkpoint import (
@@ -42,18 +43,18 @@ from receipts.checkpoint import (
 from receipts.committers.erc7053 import NotCalldata, decode_commit, encode_commit
 from receipts.events import EVENTS, About
 from receipts.log import LogError, leaf_entry, log_head, tile_path
-from receipts.merkle import HASH_SIZE, Frontier, Hash, leaf_hash, root_of
+from receipts.merkle import HASH_SIZE, Frontier, Hash, leaf_hash
 from receipts.models import Bundle, Checkpoint, Commit, LogHead, PublicKey, TransactionHash
 from receipts.record import idempotency_key
 from receipts.tiles import (
     HEIGHT,
     WIDTH,
+    Growing,
     Tile,
     TilePathWrong,
     decode_bundle,
     encode_bundle,
     parse_tile_path,
-    tile_hashes,
 )
 
 PAGE: Final = 16  # bundles at a time: at most 4,096 receipts
@@ -232,7 +233,7 @@ class _Check:
             else:
                 yield Difference("receipt bytes", place, row.nid, name)
         try:
-            body = decode_canonical(row.body)
+            body = _read(row.body)
             wanted = _columns(body, row)
             derived = leaf_entry(name, body["eventType"])
         except (NotCanonical, KeyError, TypeError, AttributeError) as error:
@@ -487,6 +488,16 @@ def _receipt_rows(ids: Sequence[int]) -> dict[int, _Row]:
         return {row[0]: _Row(*row) for row in cursor.fetchall()}
 
 
+def _read(data: bytes) -> Any:
+    """Read a receipt's bytes; the quick way where they are plain text, which is nearly always."""
+    try:
+        if len(data) <= MAX_RECEIPT_BYTES and encode(value := json.loads(data)) == data:
+            return value
+    except (ValueError, RecursionError):
+        pass  # the strict reader says why
+    return decode_canonical(data)
+
+
 def _columns(body: dict[str, Any], row: _Row) -> dict[str, tuple[Any, Any]]:
     """Say what each column must hold by the bytes, and what it holds."""
     event = EVENTS.get(body["eventType"])
@@ -571,87 +582,55 @@ class _Bits:
 
 
 class _Tree:
-    """The tree as the leaves lead to it: its frontier, and on each level the one tile that is being filled."""
+    """The tree as the leaves lead to it, held against the tiles on disk as each is filled."""
 
     def __init__(self, published: int, counts: Counts) -> None:
         self.published = published
         self.counts = counts
-        self.frontier = Frontier()
-        self.rows: list[list[Hash]] = [[]]
-        self.entries: list[bytes | None] = []
-        self.done: list[int] = [0]  # full tiles a level
+        self.growing = Growing()
         self.roots: dict[int, Hash] = {}
         self._cached: tuple[int, bytes] | None = None
+
+    @property
+    def frontier(self) -> Frontier:
+        """The right edge so far."""
+        return self.growing.frontier
 
     def begin(self, leaf: int) -> None:
         """Stand at a leaf that begins a tile, with what the tiles on disk say of the leaves before it.
 
         Raises: LeafNotPublished, when one of them is not there.
         """
-        size, level, rows = leaf, 0, list[list[Hash]]()
-        while size:
-            full, rest = divmod(size, WIDTH)
-            data = _longest(Tile(level, full))[: rest * HASH_SIZE]
-            if len(data) != rest * HASH_SIZE:
-                raise LeafNotPublished(f"{Tile(level, full, rest).path()} is not on disk: begin elsewhere")
-            rows.append(tile_hashes(data))
-            self.done[level:] = [full]
-            size, level = full, level + 1
-        self.rows = rows or [[]]
-        peaks: list[Hash] = []
-        for row in reversed(self.rows):
-            at = 0
-            for bit in reversed(range(HEIGHT)):
-                if len(row) >> bit & 1:
-                    peaks.append(root_of(row[at : at + (1 << bit)]))
-                    at += 1 << bit
-        self.frontier = Frontier(leaf, peaks)
+        try:
+            self.growing.begin(leaf, widest_on_disk)
+        except TilePathWrong as error:
+            raise LeafNotPublished(f"the tiles before leaf {leaf} can't be read: {error}") from None
 
     def add(self, entry: bytes | None, hash_: Hash) -> Iterator[Difference]:
-        """Add a leaf; check each tile that it completes."""
-        self.frontier.append(hash_)
+        """Add a leaf; check each tile that it fills."""
+        filled = self.growing.add(entry, hash_)
         if self.frontier.size == self.published:
             self.roots[self.published] = self.frontier.root()
-        self.entries.append(entry)
-        level, carried = 0, hash_
-        while True:
-            self.rows[level].append(carried)
-            if len(self.rows[level]) < WIDTH:
-                return
-            carried = root_of(self.rows[level])
-            yield from self._check(level)
-            self.rows[level] = []
-            self.done[level] += 1
-            level += 1
-            if level == len(self.rows):
-                self.rows.append([])
-                self.done.append(0)
+        for tile, rows in filled:
+            yield from self._check_tile(tile, rows)
 
     def rest(self) -> Iterator[Difference]:
         """Check the tiles of the right edge."""
-        for level in range(len(self.rows)):
-            if self.rows[level]:
-                yield from self._check(level)
+        for tile, rows in self.growing.rest():
+            yield from self._check_tile(tile, rows)
 
     def on_disk(self, leaf: int) -> Hash | None:
         """Give a leaf's hash as the tile on disk has it."""
         index, offset = divmod(leaf, WIDTH)
         if self._cached is None or self._cached[0] != index:
-            self._cached = index, _longest(Tile(0, index))
+            self._cached = index, widest_on_disk(Tile(0, index))
         data = self._cached[1][offset * HASH_SIZE : (offset + 1) * HASH_SIZE]
         return data if len(data) == HASH_SIZE else None
 
-    def _check(self, level: int) -> Iterator[Difference]:
-        index, hashes = self.done[level], self.rows[level]
-        yield from self._check_tile(Tile(level, index), hashes)
-        if level == 0:
-            entries, self.entries = self.entries, []
-            yield from self._check_tile(Tile(None, index), entries)
-
     def _check_tile(self, tile: Tile, rows: Sequence[bytes | None]) -> Iterator[Difference]:
         """Check a tile's file and each of its partial ones; that what was published needs is there."""
-        here = _widths(tile)
-        due = min(WIDTH, (self.published >> (HEIGHT * (tile.level or 0))) - tile.index * WIDTH)
+        here = widths_on_disk(tile)
+        due = width_due(tile, self.published)
         if due > 0 and due not in here and WIDTH not in here:
             missing = Tile(tile.level, tile.index, due).path()
             yield Difference("tile", missing, f"{due} {'entries' if tile.level is None else 'hashes'}", "no file")
@@ -689,15 +668,20 @@ def _compare(tile: Tile, data: bytes, rows: Sequence[bytes | None]) -> Iterator[
             yield Difference("tile", f"{tile.path()}, {told} {offset} ({leaves})", *shown)
 
 
-def _longest(tile: Tile) -> bytes:
+def widest_on_disk(tile: Tile) -> bytes:
     """Read a tile's file, or else its widest partial one; empty where there is none."""
-    widths = _widths(tile)
+    widths = widths_on_disk(tile)
     return tile_path(Tile(tile.level, tile.index, widths[-1])).read_bytes() if widths else b""
 
 
-def _widths(tile: Tile) -> list[int]:
+def width_due(tile: Tile, size: int) -> int:
+    """Tell how wide a tile is in the log of `size` leaves; 0 or less where it has none."""
+    return min(WIDTH, (size >> (HEIGHT * (tile.level or 0))) - tile.index * WIDTH)
+
+
+def widths_on_disk(tile: Tile) -> list[int]:
     """List the widths in which a tile lies on disk, the full one last."""
-    path = tile_path(tile)
+    path = tile_path(Tile(tile.level, tile.index))
     folder = path.with_name(path.name + ".p")
     names = [one.name for one in folder.iterdir()] if folder.is_dir() else []
     found = sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))

@@ -30,7 +30,8 @@ from receipts.models.witnesses import published_note
 from receipts.tiles import WIDTH, Tile, decode_bundle, encode_bundle, reader, tile_hashes, tiles_between
 
 BATCH: Final = 256
-_LOCK: Final = 0x74616C6C79  # "tally": advisory, it only saves work; the head row is the fence
+SEQUENCER_LOCK: Final = 0x74616C6C79  # "tally": advisory, it only saves work; the head row is the fence
+PUBLISHER_LOCK: Final = SEQUENCER_LOCK + 1
 
 
 class LogError(Exception):
@@ -119,7 +120,7 @@ def sequence(limit: int = BATCH) -> int:
     Raises: SequencerFenced, when another sequencer was faster; nothing is left behind.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [SEQUENCER_LOCK])
         if not cursor.fetchone()[0]:
             return 0
         cursor.execute(
@@ -208,7 +209,7 @@ def publish() -> int | None:
     Raises: RootDisagrees, LogIsOlder, LogForked, LogKeyEnded, ClockWentBack. Nothing is signed then.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s), clock_timestamp()", [_LOCK + 1])
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s), clock_timestamp()", [PUBLISHER_LOCK])
         mine, now = cursor.fetchone()
         if not mine:
             return None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from receipts.merkle import HASH_SIZE, Hash, ReadHash, node_hash
+from receipts.merkle import HASH_SIZE, Frontier, Hash, ReadHash, node_hash, root_of
 
 WIDTH: Final = 256
 HEIGHT: Final = 8
@@ -128,3 +128,72 @@ def reader(fetch: Callable[[Tile], bytes], size: int) -> ReadHash:
         return row[0]
 
     return read
+
+
+class Growing:
+    """A tree that grows leaf by leaf: its frontier, and on each level the one tile that is being filled.
+
+    A tile's rows are its hashes, or the entries of a bundle, where None is an entry that nobody knows.
+    """
+
+    def __init__(self) -> None:
+        self.frontier = Frontier()
+        self._rows: list[list[Hash]] = [[]]
+        self._entries: list[bytes | None] = []
+        self._full: list[int] = [0]  # full tiles a level
+
+    def begin(self, leaf: int, fetch: Callable[[Tile], bytes]) -> None:
+        """Stand at a leaf that begins a tile; `fetch` gives the hashes of the tiles on the way there.
+
+        Raises: TilePathWrong, for a tile that is cut short.
+        """
+        size, level, rows = leaf, 0, list[list[Hash]]()
+        while size:
+            full, rest = divmod(size, WIDTH)
+            row = tile_hashes(fetch(Tile(level, full, rest))[: rest * HASH_SIZE]) if rest else []
+            if len(row) != rest:
+                raise TilePathWrong(f"{Tile(level, full, rest).path()} holds {len(row)} hashes")
+            rows.append(row)
+            self._full[level:] = [full]
+            size, level = full, level + 1
+        self._rows = rows or [[]]
+        peaks: list[Hash] = []
+        for row in reversed(self._rows):
+            at = 0
+            for bit in reversed(range(HEIGHT)):
+                if len(row) >> bit & 1:
+                    peaks.append(root_of(row[at : at + (1 << bit)]))
+                    at += 1 << bit
+        self.frontier = Frontier(leaf, peaks)
+
+    def add(self, entry: bytes | None, leaf: Hash) -> list[tuple[Tile, Sequence[bytes | None]]]:
+        """Add a leaf; give the tiles that it fills, lower levels first."""
+        self.frontier.append(leaf)
+        self._entries.append(entry)
+        filled: list[tuple[Tile, Sequence[bytes | None]]] = []
+        level, carried = 0, leaf
+        while True:
+            rows = self._rows[level]
+            rows.append(carried)
+            if len(rows) < WIDTH:
+                return filled
+            filled += self._tiles(level)
+            carried = root_of(rows)
+            self._rows[level] = []
+            self._full[level] += 1
+            level += 1
+            if level == len(self._rows):
+                self._rows.append([])
+                self._full.append(0)
+
+    def rest(self) -> list[tuple[Tile, Sequence[bytes | None]]]:
+        """Give the tiles of the right edge, as far as they are filled."""
+        return [tile for level, rows in enumerate(self._rows) if rows for tile in self._tiles(level)]
+
+    def _tiles(self, level: int) -> list[tuple[Tile, Sequence[bytes | None]]]:
+        index, rows = self._full[level], self._rows[level]
+        found: list[tuple[Tile, Sequence[bytes | None]]] = [(Tile(level, index, len(rows)), rows)]
+        if level == 0:
+            found.append((Tile(None, index, len(rows)), self._entries))
+            self._entries = []
+        return found
