@@ -30,6 +30,7 @@ app.conf.update(
         "sequence": {"task": "receipts.tasks.turn_log", "schedule": 0.5, "options": {"expires": 2}},
         "chain": {"task": "receipts.tasks.turn_chain", "schedule": 1.0, "options": {"expires": 5}},
         "witnesses": {"task": "receipts.tasks.turn_witnesses", "schedule": 1.0, "options": {"expires": 2}},
+        "numbers": {"task": "receipts.tasks.turn_numbers", "schedule": 5.0, "options": {"expires": 5}},
         "pipeline": {"task": "jobs.tasks.sweep", "schedule": 1.0, "options": {"expires": 5}},
         "tidy": {"task": "provenance.tasks.sweep_store", "schedule": 3600.0, "options": {"expires": 600}},
     },

@@ -1,11 +1,14 @@
 """Contradictions between settings, each with a hint."""
 
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 from jobs.runners.catalogue import models
+from receipts.committers.nit import JOB_MOVES, NETWORKS
 from receipts.cosigners import WitnessesWrong, witnesses
 
 
@@ -61,4 +64,38 @@ def settings_fit_together(**_: Any) -> list[CheckMessage]:
                 f"WITNESS_QUORUM is {settings.WITNESS_QUORUM}, and WITNESSES names {named}",
                 "Ask for as many cosignatures as there are witnesses, or fewer: else no checkpoint is ever final.",
             )
+    numbers_fit_together(wrong)
     return found
+
+
+def numbers_fit_together(wrong: Callable[[int, str, str], None]) -> None:
+    """Refuse what would send to the wrong network of Numbers Protocol, show its token, or send nothing at all."""
+    name, way = settings.NUMBERS_NETWORK, settings.NUMBERS_COMMIT
+    if name not in ("off", *NETWORKS):
+        wrong(30, f"NUMBERS_NETWORK is {name!r}", "Use off, testnet or mainnet.")
+    if way not in ("api", "chain"):
+        wrong(31, f"NUMBERS_COMMIT is {way!r}", "Use api (through Capture) or chain (by our own transactions).")
+    if settings.NUMBERS_ASSET not in ("proof", "receipt"):
+        wrong(32, f"NUMBERS_ASSET is {settings.NUMBERS_ASSET!r}", "Use proof, or receipt to make JobSubmitted public.")
+    if strangers := sorted(set(settings.NUMBERS_EVENTS) - set(JOB_MOVES)):
+        wrong(33, f"NUMBERS_EVENTS names {strangers[0]!r}", f"Name some of {', '.join(JOB_MOVES)}, or none for all.")
+    if settings.CHAIN_RPC_URL and NETWORKS["mainnet"].chain_id == settings.CHAIN_ID and name != "mainnet":
+        wrong(
+            34,
+            "the house sends to the main network of Numbers Protocol without being told to",
+            "Set NUMBERS_NETWORK=mainnet if that is meant; else CHAIN_ID and CHAIN_RPC_URL name the wrong chain.",
+        )
+    if name not in NETWORKS:
+        return
+    if way == "api" and not settings.CAPTURE_TOKEN:
+        wrong(35, "NUMBERS_NETWORK is on without CAPTURE_TOKEN", "Set CAPTURE_TOKEN_FILE, or NUMBERS_NETWORK=off.")
+    if way == "chain" and (NETWORKS[name].chain_id != settings.CHAIN_ID or not settings.CHAIN_RPC_URL):
+        wrong(
+            36,
+            f"NUMBERS_COMMIT is 'chain' and the house sends to chain {settings.CHAIN_ID}",
+            f"Set CHAIN_ID={NETWORKS[name].chain_id} and CHAIN_RPC_URL={NETWORKS[name].rpc_url}, or use api.",
+        )
+    for setting in ("CAPTURE_API_URL", "CAPTURE_COMMIT_URL", "CAPTURE_HISTORY_URL", "CAPTURE_TREE_URL"):
+        address = urlsplit(getattr(settings, setting))
+        if address.scheme != "https" and address.hostname not in ("127.0.0.1", "::1", "localhost"):
+            wrong(37, f"{setting} is not https", "The token goes there: it would cross the network in the clear.")

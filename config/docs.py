@@ -30,6 +30,7 @@ CONTENTS: Final = {
     "threat-model": "Threat model",
     "settings": "Settings",
     "operations": "Operations",
+    "numbers": "Numbers Protocol",
     "decisions": "Decisions",
     "changes": "Changes",
 }

@@ -61,6 +61,31 @@ CHAIN_FEE_CAP_GWEI: int = env.int("CHAIN_FEE_CAP_GWEI", default=500)
 CHAIN_FEE_BUMP_SECONDS: int = env.int("CHAIN_FEE_BUMP_SECONDS", default=60)
 MINT_DEADLINE_DAYS: int = env.int("MINT_DEADLINE_DAYS", default=30)
 
+# --- Numbers Protocol ----------------------------------------------------------------------------
+NUMBERS_NETWORK: str = env.str("NUMBERS_NETWORK", default="off")  # or testnet, mainnet: commits cost money
+NUMBERS_COMMIT: str = env.str("NUMBERS_COMMIT", default="api")  # api: through Capture; chain: by our own transactions
+NUMBERS_ASSET: str = env.str("NUMBERS_ASSET", default="proof")  # proof: what the log shows; receipt: JobSubmitted
+NUMBERS_EVENTS: list[str] = env.list("NUMBERS_EVENTS", default=[])  # empty: every move of a job
+NUMBERS_DAILY_LIMIT: int = env.int("NUMBERS_DAILY_LIMIT", default=1_000)  # requests that cost, of one tenant in a day
+NUMBERS_SETTLE_SECONDS: int = env.int("NUMBERS_SETTLE_SECONDS", default=900)  # what took effect shows within this time
+NUMBERS_RPC_URL: str = env.str("NUMBERS_RPC_URL", default="")  # empty: the network's public node
+NUMBERS_REGISTER_ADDRESS: str = env.str("NUMBERS_REGISTER_ADDRESS", default="").lower()  # empty: the network's own
+CAPTURE_TOKEN: str = env.str("CAPTURE_TOKEN", default="")
+CAPTURE_API_URL: str = env.str("CAPTURE_API_URL", default="https://api.numbersprotocol.io/api/v3").rstrip("/")
+CAPTURE_COMMIT_URL: str = env.str(
+    "CAPTURE_COMMIT_URL",
+    default="https://us-central1-numbers-protocol-api.cloudfunctions.net/nit-commit-to-jade",
+)
+CAPTURE_HISTORY_URL: str = env.str(
+    "CAPTURE_HISTORY_URL",
+    default="https://e23hi68y55.execute-api.us-east-1.amazonaws.com/default/get-commits-storage-backend-jade-near",
+)
+CAPTURE_TREE_URL: str = env.str(
+    "CAPTURE_TREE_URL",
+    default="https://us-central1-numbers-protocol-api.cloudfunctions.net/get-full-asset-tree",
+)
+CAPTURE_TIMEOUT_SECONDS: float = env.float("CAPTURE_TIMEOUT_SECONDS", default=30.0)
+
 # --- jobs ----------------------------------------------------------------------------------------
 LEASE_SECONDS: int = env.int("LEASE_SECONDS", default=15)  # a silent worker loses its job after this
 START_SECONDS: int = env.int("START_SECONDS", default=60)  # a scheduled job starts within this, or is offered again
@@ -284,6 +309,7 @@ UNFOLD: dict[str, Any] = {
                     {"title": "Commits", "icon": "anchor", "link": "/admin/receipts/commit/"},
                     {"title": "Usage and mints", "icon": "toll", "link": "/admin/minting/usage/"},
                     {"title": "Senders", "icon": "outbox", "link": "/admin/receipts/senderstatus/"},
+                    {"title": "Numbers Protocol", "icon": "public", "link": "/admin/receipts/numbersorder/"},
                 ],
             },
             {

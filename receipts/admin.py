@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
+from receipts import admin_numbers  # noqa: F401  its pages register themselves
 from receipts.canonical import NotCanonical, decode, unb64url
 from receipts.canonical import nid as nid_of
 from receipts.checkpoint import (

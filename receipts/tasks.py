@@ -3,12 +3,14 @@
 import logging
 
 from celery import shared_task
+from django.conf import settings
 
 from receipts import cosigners
 from receipts import log as ledger
 from receipts.anchor import anchor
 from receipts.chain import sender
 from receipts.commits import commit_receipts
+from receipts.committers import numbers
 
 log = logging.getLogger(__name__)
 
@@ -48,3 +50,15 @@ def turn_chain() -> None:
     report = sender.turn()
     if report.waiting_reason:
         log.warning("the chain's queue waits: %s", report.waiting_reason)
+
+
+@shared_task(ignore_result=True)
+def turn_numbers() -> None:
+    """Commit on Numbers Protocol what is due, where a network is turned on."""
+    if settings.NUMBERS_NETWORK == "off":
+        return
+    report = numbers.turn()
+    if report.waiting_reason:
+        log.warning("the orders on Numbers Protocol wait: %s", report.waiting_reason)
+    if report.broken:
+        log.error("on Numbers Protocol %d orders landed and say something else", report.broken)

@@ -3,6 +3,7 @@
 from receipts.models.erasure import Erasure
 from receipts.models.keys import PublicKey
 from receipts.models.ledger import Bundle, Checkpoint, LogHead, Pending, Receipt, Thread, Uncommitted
+from receipts.models.numbers import NumbersAttempt, NumbersOrder, NumbersPlace
 from receipts.models.tenants import Tenant
 from receipts.models.transactions import ChainTransaction, Commit, SenderStatus, TransactionHash
 from receipts.models.witnesses import (
@@ -23,6 +24,9 @@ __all__ = [
     "Erasure",
     "LogHead",
     "Misbehaviour",
+    "NumbersAttempt",
+    "NumbersOrder",
+    "NumbersPlace",
     "Pending",
     "PublicKey",
     "Receipt",

@@ -54,6 +54,7 @@ TONES: Final[dict[str, str]] = {
     "minted": "good",
     "replaced": "idle",
     "refused": "bad",
+    "landed": "good",
     # verdicts
     "holds": "good",
     "broken": "bad",

@@ -18,6 +18,8 @@ EVIDENCE = [
     "receipts_commit",
     "receipts_publickey",
     "receipts_senderstatus",
+    "receipts_numbersorder",
+    "receipts_numbersplace",
     "receipts_tenant",
     "receipts_witnessalarm",
     "receipts_witnessedlog",

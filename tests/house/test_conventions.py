@@ -30,6 +30,7 @@ TOP_LEVEL = {
 MOVERS = {
     "jobs.lifecycle": {"move", "move_evidence", "_move_attempt"},
     "receipts.chain.sender": {"move"},
+    "receipts.committers.numbers": {"move"},
     "minting.attest": {"move"},
 }
 MACHINES = {"state", "evidence"}

@@ -19,6 +19,7 @@ from jobs.states import AttemptState, EvidenceState, JobState
 from minting.models import MintState
 from receipts import log
 from receipts.keys import ROLES
+from receipts.models.numbers import NumbersState
 from receipts.models.transactions import TransactionState
 from tests.house.generated import MADE, made_part
 from tests.house.tree import ROOT
@@ -167,7 +168,7 @@ def test_operations_tell_what_a_thief_of_each_key_could_do() -> None:
     assert set(ROLES) - {"reporter", "witness"} == {row for row in rows if row in ROLES}
 
 
-@pytest.mark.parametrize("machine", [JobState, AttemptState, EvidenceState, TransactionState, MintState])
+@pytest.mark.parametrize("machine", [JobState, AttemptState, EvidenceState, TransactionState, MintState, NumbersState])
 def test_the_architecture_page_names_every_state(machine: Any) -> None:
     text = (FOLDER / "architecture.md").read_text()
     assert [state.value for state in machine if state.value not in text] == (

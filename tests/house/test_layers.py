@@ -68,6 +68,8 @@ OWNED_BY_NO_TENANT = {
     "receipts.WitnessedCheckpoint": "is another house's",
     "receipts.Misbehaviour": "is another house's",
     "receipts.TransactionHash": "is its transaction's",
+    "receipts.NumbersAttempt": "is its order's",
+    "receipts.NumbersPlace": "is the log's",
     "receipts.SenderStatus": "is the house's key's",
     "provenance.Blob": "is bytes, the same for whoever made them",
     "jobs.Attempt": "is its job's",

@@ -63,10 +63,10 @@ class Node:
 
 
 @contextmanager
-def running_node(*arguments: str) -> Iterator[Node]:
+def running_node(*arguments: str, chain_id: int = CHAIN_ID) -> Iterator[Node]:
     """Run an anvil on a free port until the block ends."""
     port = free_port()
-    options = ["--chain-id", str(CHAIN_ID), "--hardfork", "cancun", "--no-mining", "--gas-limit", "20000000"]
+    options = ["--chain-id", str(chain_id), "--hardfork", "cancun", "--no-mining", "--gas-limit", "20000000"]
     process = subprocess.Popen(
         [anvil.binary(), "--silent", "--host", "127.0.0.1", "--port", str(port), *options, *arguments],
         stdout=subprocess.DEVNULL,
