@@ -27,6 +27,7 @@ CONTENTS: Final = {
     "architecture": "Architecture",
     "receipts": "Receipts",
     "tally": "Tally and trust file",
+    "witnesses": "Witnesses and promises",
     "threat-model": "Threat model",
     "settings": "Settings",
     "operations": "Operations",

@@ -21,7 +21,9 @@ def lines(report: Report, trust: Trust, *, colour: bool = False, plain: bool = F
         told.append(_painted("SIMULATED: a mock GPU ran this job; nothing was computed.", "33;1", colour))
     if trust.embedded:
         told.append(
-            "An embedded house: no witness vouches for its log and its chain is its own, "
+            "An embedded house: its chain is its own, so whoever runs it could rewrite it."
+            if trust.witnesses
+            else "An embedded house: no witness vouches for its log and its chain is its own, "
             "so whoever runs it could show others another history."
         )
     told.append(_painted(summary(report, trust), "31;1" if report.exit_code == EXIT_BROKEN else "1", colour))
