@@ -31,6 +31,7 @@ CONTENTS: Final = {
     "threat-model": "Threat model",
     "settings": "Settings",
     "operations": "Operations",
+    "keys": "Keys",
     "numbers": "Numbers Protocol",
     "decisions": "Decisions",
     "changes": "Changes",

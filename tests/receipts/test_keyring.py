@@ -13,7 +13,7 @@ from django.db import connection, transaction
 
 from config.founding import make_keys, register_keys
 from receipts import keyring
-from receipts.canonical import decode_canonical, encode
+from receipts.canonical import decode_canonical, encode, unb64url
 from receipts.checkpoint import make_vkey, open_checkpoint
 from receipts.keyacts import KeyAct, KeyActRefused, check_act, read_act, sign_act
 from receipts.keyring import KeyRefused, MustBeSigned, add_key, counting, revoke_key, rotate_file, rotate_key, settle
@@ -21,6 +21,7 @@ from receipts.keys import (
     Ed25519Signer,
     KeyUnusable,
     Role,
+    Secp256k1Signer,
     ed25519_signer,
     load_signer,
     make_key_file,
@@ -233,7 +234,6 @@ def test_every_checkpoint_of_a_history_with_rotations_counts_under_one_key(keys:
 
 
 def opens(note: str, key_id: str) -> bool:
-    from receipts.canonical import unb64url
     from receipts.checkpoint import NoteBroken
 
     try:
@@ -569,6 +569,18 @@ def test_what_is_no_key_act_is_refused(what: str) -> None:
     assert read_act(ACT.text()) == ACT
     with pytest.raises(KeyActRefused):
         read_act(encode(NO_ACTS[what](decode_canonical(ACT.text().encode()))).decode())
+
+
+def test_a_wallet_s_signature_is_what_other_wallets_make() -> None:
+    """Source: the documentation of web3.js, `eth.accounts.sign("Some data", …)`."""
+    wallet = Secp256k1Signer(bytes.fromhex("4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"))
+    signature = sign_act(wallet, "Some data")
+    assert wallet.address == "0x2c7536e3605d9c16a7a3d7b1898e529396a65c23"
+    assert unb64url(signature["sig"]).hex() == (
+        "b91467e570a6466aa9e9876cbcd013baba02900b8979d43fe208a4a4f339f5fd"
+        "6007e74cd82e037b800186422fc2da167c747ef045e5d18a5f5d4300f8e1a029"
+        "1c"
+    )
 
 
 def test_each_signature_under_an_act_must_hold_and_none_stands_twice(keys: Path) -> None:
