@@ -20,7 +20,7 @@ from receipts.merkle import HASH_SIZE
 
 ED25519: Final = b"\x01"
 COSIGNATURE_V1: Final = b"\x04"
-_NAME: Final = re.compile(r"\A[^\s+]+\Z")
+_NAME: Final = re.compile(r"\A[^\s+\ud800-\udfff]+\Z")  # a name that UTF-8 can write
 _SIZE: Final = re.compile(r"\A(0|[1-9][0-9]{0,18})\Z")
 _DASH: Final = "\u2014 "
 _COSIGNATURE_BYTES: Final = 8 + 64  # a time, big-endian, and an Ed25519 signature
@@ -114,8 +114,8 @@ def parse_note(data: str) -> SignedNote:
     """Split a note into its text and signature lines. Raises: NoteBroken."""
     if len(data) > 1_000_000:
         raise NoteBroken("a note has at most 1,000,000 characters")
-    if any(ord(c) < 32 and c != "\n" for c in data):
-        raise NoteBroken("a note holds no control characters")
+    if any((ord(c) < 32 and c != "\n") or 0xD800 <= ord(c) <= 0xDFFF for c in data):
+        raise NoteBroken("a note is UTF-8 without control characters")
     text, gap, lines = data.rpartition("\n\n")
     if not gap or not lines.endswith("\n"):
         raise NoteBroken("a note is text, a blank line and signature lines, each ended by a newline")
