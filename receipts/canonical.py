@@ -26,6 +26,10 @@ _CID_PREFIX: Final = b"\x01\x55\x12\x20"
 _BOM: Final = b"\xef\xbb\xbf"
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _NO_BRACKETS: Final = re.compile(r"[^\[\]{}]+")
+# Six characters and two bits of the prefix, 256 bits of digest, and two bits that must be nought at the end.
+_NID: Final = re.compile(r"\Abafkrei[a-h][a-z2-7]{50}[aeimquy4]\Z")
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_TWO_OF_BASE32: Final = [first + second for first in _BASE32 for second in _BASE32]
 _PLAIN: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _TIME: Final = re.compile(r"\A\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z\Z")
 
@@ -83,6 +87,9 @@ def decode_canonical(data: bytes, *, max_bytes: int = MAX_RECEIPT_BYTES) -> Any:
 
     Raises: NotCanonical, also when re-encoding gives other bytes.
     """
+    plain = _decode_plain(data, max_bytes)
+    if plain is not None:
+        return plain
     value = decode(data, max_bytes=max_bytes)
     if rfc8785.dumps(value) != data:
         raise NotCanonical("$", "not in canonical form (RFC 8785)")
@@ -98,7 +105,9 @@ def nid_of_digest(digest: bytes) -> Nid:
     """Name the bytes whose SHA-256 is `digest` (32 bytes)."""
     if len(digest) != 32:
         raise NotCanonical("digest", f"{len(digest)} bytes, a SHA-256 digest has 32")
-    return Nid("b" + base64.b32encode(_CID_PREFIX + digest).decode("ascii").rstrip("=").lower())
+    # Base32 by tens of bits: the library's goes through bytes, and takes three times as long.
+    bits = int.from_bytes(digest) << 2
+    return Nid("bafkrei" + "".join([_TWO_OF_BASE32[bits >> shift & 1023] for shift in range(250, -1, -10)]))
 
 
 def nid_digest(name: str) -> bytes:
@@ -114,6 +123,11 @@ def nid_digest(name: str) -> bytes:
         if raw[:4] == _CID_PREFIX and nid_of_digest(raw[4:]) == name:
             return raw[4:]
     raise NotCanonical("nid", "not a CIDv1 of raw bytes with sha2-256")
+
+
+def is_nid(name: str) -> bool:
+    """Tell whether `name` is a NID in its one spelling, without computing what it names."""
+    return _NID.match(name) is not None
 
 
 def b64url(data: bytes) -> str:
@@ -164,6 +178,24 @@ def read_utc(text: str) -> dt.datetime:
         raise NotCanonical("time", "no such moment") from None
 
 
+def _decode_plain(data: bytes, max_bytes: int) -> Any:
+    """Read canonical JSON of ASCII alone, in a tenth of the time; None for what must go the long way.
+
+    That Python's sorted, compact form gives the same bytes again shows all at once: no key stands twice, no number
+    has a second spelling, no escape hides another character. (Of ASCII alone it is the canonical form.)
+    """
+    if len(data) > max_bytes or not data.isascii():
+        return None
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and nesting(data.decode("ascii")) > MAX_DEPTH:
+        return None
+    text = data.decode("ascii")
+    try:
+        value = _STRICT.decode(text)
+    except ValueError:
+        return None
+    return value if _PLAIN.encode(value) == text else None
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -184,6 +216,9 @@ def _safe_int(text: str) -> int:
     if text == "-0":
         raise NotCanonical("-0", "minus zero has no canonical form")
     return int(text)
+
+
+_STRICT: Final = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float, parse_int=_safe_int)
 
 
 def nesting(text: str) -> int:

@@ -17,15 +17,13 @@ import binascii
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from receipts.canonical import MAX_RECEIPT_BYTES, NotCanonical, decode, encode, nid_digest
+from receipts.canonical import MAX_RECEIPT_BYTES, NotCanonical, decode_canonical, encode, is_nid
 from receipts.merkle import HASH_SIZE, Hash
 
 RECEIPTS: Final = "receipts.jsonl"
 PROOFS: Final = "proofs.jsonl"
 LOG: Final = "log"
 MAX_LINE_BYTES: Final = 8 * MAX_RECEIPT_BYTES  # a receipt inside a string: each quote and backslash is written twice
-# The text of a receipt stands inside a string here: its brackets do not count, those of the line do.
-_MAX_DEPTH: Final = 3
 _MAX_PROOF: Final = 64
 
 Withheld = Literal["redacted", "erased"]
@@ -76,11 +74,8 @@ def read_line(raw: bytes) -> Line:
     """Read one receipt's line. What its bytes say is not looked at. Raises: LineBroken."""
     value = _object(raw)
     leaf, name = _leaf(value), value.get("nid")
-    try:
-        nid_digest(name if isinstance(name, str) else "")
-    except NotCanonical as error:
-        raise LineBroken("nid", error.rule) from None
-    assert isinstance(name, str)
+    if not isinstance(name, str) or not is_nid(name):
+        raise LineBroken("nid", "not a CIDv1 of raw bytes with sha2-256")
     if value.keys() == {"leaf", "nid", "bytes"} and isinstance(value["bytes"], str):
         return Line(leaf, name, value["bytes"].encode())
     if value.keys() == {"leaf", "nid", "base64"} and isinstance(value["base64"], str):
@@ -130,7 +125,7 @@ def read_proof_line(raw: bytes) -> ProofLine:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        value = decode(raw.removesuffix(b"\n"), max_bytes=MAX_LINE_BYTES, max_depth=_MAX_DEPTH)
+        value = decode_canonical(raw.removesuffix(b"\n"), max_bytes=MAX_LINE_BYTES)
     except NotCanonical as error:
         raise LineBroken(error.where, error.rule) from None
     if not isinstance(value, dict):

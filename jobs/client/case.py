@@ -1,12 +1,12 @@
 """Read what a tally holds, once, for all steps: receipts decoded from their bytes, never from anywhere else. Pure."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final
 
-from jobs.client.shape import find_fault
+from jobs.client.shape import find_fault, fitting
 from jobs.client.tally_format import LoggedReceipt, Tally
 from jobs.client.trust import YOUNGER, Trust, TrustedKey
 from jobs.client.verdicts import Broken, Newer, Unknown
@@ -179,6 +179,11 @@ def _require_valid(where: str, key: TrustedKey, leaf: int | None) -> None:
         )
 
 
+@cache
+def _fitting(event_type: str) -> Callable[[Any], bool]:
+    return fitting(schema_of(event_type))
+
+
 def _attempt(list_: str, index: int, item: LoggedReceipt) -> Read | Gone | Broken | Newer:
     if item.erased is not None:
         return Gone(index, Nid(item.erased.nid), item.erased.event_type)
@@ -194,7 +199,7 @@ def _attempt(list_: str, index: int, item: LoggedReceipt) -> Read | Gone | Broke
         return Broken(where, "not a receipt: it names no eventType and version")
     if version > 1 or event_type not in EVENTS:
         return Newer(f"newer: {list_}[{index}] is a {event_type[:40]!r} of version {version}, unknown here")
-    if fault := find_fault(schema_of(event_type), value):
+    if not _fitting(event_type)(value) and (fault := find_fault(schema_of(event_type), value)):
         path = fault.where or "$"
         return Broken(f"{list_}[{index}] {event_type} {path}", fault.rule, found=fault.found)
     try:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 _ANNOTATIONS: Final = frozenset({"$schema", "title", "description"})
 _OBJECT: Final = frozenset({"properties", "required", "additionalProperties"})
+_INNER: Final = frozenset({"items", "propertyNames"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,66 @@ def find_fault(schema: Mapping[str, Any], value: Any, where: str = "") -> Fault 
         if fault is not None:
             return fault
     return _object_fault(schema, value, where) if schema.keys() & _OBJECT else None
+
+
+def fitting(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
+    """Compile a schema that many values are held against into a check that says only whether a value fits.
+
+    A test holds it against `find_fault`, which says where a value does not.
+    """
+    names = schema.keys() - _ANNOTATIONS
+    if names == {"type", "pattern"} and schema["type"] == "string":
+        matches = re.compile(schema["pattern"]).fullmatch
+        return lambda value: isinstance(value, str) and matches(value) is not None
+    if names == {"type", "minimum", "maximum"} and schema["type"] == "integer":
+        least, most = schema["minimum"], schema["maximum"]
+        return lambda value: type(value) is int and least <= value <= most
+    words = [_as_test(_KEYWORDS[keyword], schema[keyword]) for keyword in names - _OBJECT - _INNER]
+    if "items" in schema:
+        item_fits = fitting(schema["items"])
+        words.append(lambda value: not isinstance(value, list) or all(map(item_fits, value)))
+    if "propertyNames" in schema:
+        name_fits = fitting(schema["propertyNames"])
+        words.append(lambda value: not isinstance(value, dict) or all(map(name_fits, value)))
+    if names & _OBJECT:
+        words.append(_object_fits(schema))
+    if len(words) == 1:
+        return words[0]
+
+    def check(value: Any) -> bool:
+        for fits in words:  # noqa: SIM110  a generator costs as much as the checks
+            if not fits(value):
+                return False
+        return True
+
+    return check
+
+
+def _as_test(keyword: "Keyword", wanted: Any) -> Callable[[Any], bool]:
+    """Turn a keyword into a test."""
+    if keyword is _type:
+        return _TYPES[wanted]
+    return lambda value: keyword(wanted, value, "") is None
+
+
+def _object_fits(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
+    known = {name: fitting(wanted) for name, wanted in schema.get("properties", {}).items()}
+    rest: Any = schema.get("additionalProperties", True)
+    other = fitting(rest) if isinstance(rest, Mapping) else (lambda _: rest is not False)
+    required = frozenset(schema.get("required", ()))
+    fitting_of = known.get
+
+    def check(value: Any) -> bool:
+        if not isinstance(value, dict):
+            return True
+        if not required <= value.keys():
+            return False
+        for name, item in value.items():  # noqa: SIM110  a generator costs as much as the checks
+            if not fitting_of(name, other)(item):
+                return False
+        return True
+
+    return check
 
 
 def _type(wanted: str, value: Any, where: str) -> Fault | None:

@@ -1,5 +1,6 @@
 """The canonical form: laws that hold for every value, published vectors, and a table of attacks on the decoder."""
 
+import base64
 import contextlib
 import datetime as dt
 import decimal
@@ -13,6 +14,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
+from receipts import canonical
 from receipts.canonical import (
     MAX_DEPTH,
     MAX_RECEIPT_BYTES,
@@ -23,6 +25,7 @@ from receipts.canonical import (
     decode_canonical,
     encode,
     field_digest,
+    is_nid,
     nid,
     nid_digest,
     nid_of_digest,
@@ -473,3 +476,59 @@ def test_the_quick_way_writes_the_bytes_of_the_slow_one(value: Any) -> None:
 def test_every_ascii_character_is_written_as_rfc_8785_has_it() -> None:
     text = "".join(map(chr, range(128)))
     assert encode({text: text}) == rfc8785.dumps({text: text})
+
+
+# --- the short ways, held against the long ones -----------------------------------------------------
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_nid_is_the_base32_of_its_cid(digest: bytes) -> None:
+    cid = b"\x01\x55\x12\x20" + digest
+    assert nid_of_digest(digest) == "b" + base64.b32encode(cid).decode().rstrip("=").lower()
+    assert is_nid(nid_of_digest(digest)) and nid_digest(nid_of_digest(digest)) == digest
+
+
+@given(st.binary(min_size=32, max_size=32), st.data())
+def test_is_nid_knows_the_one_spelling(digest: bytes, data: st.DataObject) -> None:
+    name = nid_of_digest(digest)
+    place = data.draw(st.integers(0, len(name) - 1))
+    other = name[:place] + data.draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz234567A1=")) + name[place + 1 :]
+    for text in (other, name[:place], name + "a", name + "\n"):
+        try:
+            nid_digest(text)
+            assert is_nid(text)
+        except NotCanonical:
+            assert not is_nid(text)
+
+
+ASCII_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(ASCII_JSON.map(lambda value: json.dumps(value, sort_keys=True, separators=(",", ":")).encode()), st.data())
+def test_the_short_way_reads_only_what_the_long_way_reads(raw: bytes, data: st.DataObject) -> None:
+    changed = bytearray(raw)
+    place = data.draw(st.integers(0, len(raw) - 1))
+    changed[place] = data.draw(st.sampled_from(b'{}[],:"0-1.e\\u aZ\x7f\t'))
+    for text in (raw, bytes(changed)):
+        short = canonical._decode_plain(text, 1000)
+        if short is not None:
+            assert short == decode(text) and rfc8785.dumps(short) == text
+            assert json.dumps(short) == json.dumps(decode(text)), "true is not 1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a":1,"a":1}', "1.0", "1e1", "-0", "NaN", '"\\u0041"', '"\\u00e9"', '{"b":1,"a":1}', " 1", "1 ", str(2**53)],
+)
+def test_the_short_way_leaves_what_is_not_canonical_to_the_long_way(text: str) -> None:
+    assert canonical._decode_plain(text.encode(), 1000) is None
+
+
+def test_the_short_way_counts_depth_and_size() -> None:
+    assert canonical._decode_plain(b"[" * 17 + b"]" * 17, 1000) is None
+    assert canonical._decode_plain(b'["' + b"[" * 17 + b'"]', 1000) == ["[" * 17]
+    assert canonical._decode_plain(b'"aa"', 3) is None

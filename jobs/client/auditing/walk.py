@@ -10,7 +10,7 @@ from typing import Final
 
 from jobs.client.auditing.source import Source, read_tile
 from jobs.client.verdicts import Broken, Faults, Unknown
-from receipts.canonical import NotCanonical, nid_digest
+from receipts.canonical import is_nid
 from receipts.merkle import EMPTY_ROOT, HASH_SIZE, Frontier, Hash, leaf_hash, node_hash, root_of
 from receipts.tiles import WIDTH, Tile, TilePathWrong, decode_bundle
 
@@ -133,13 +133,7 @@ def _read_entries(source: Source, first: int, width: int, found: Walked) -> list
 
 def _is_entry(entry: bytes) -> bool:
     match = _ENTRY.fullmatch(entry)
-    if match is None:
-        return False
-    try:
-        nid_digest(match[2].decode())
-    except NotCanonical:
-        return False
-    return True
+    return match is not None and is_nid(match[2].decode())
 
 
 def _integrate(source: Source, walk: Walk, hashes: list[Hash], found: Walked) -> list[Hash]:

@@ -1,6 +1,7 @@
 """Who signed what: the client's request, the provider's claims, the hub's promise. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from jobs.claims import (
@@ -16,7 +17,7 @@ from jobs.claims import (
     parse_claim,
 )
 from jobs.client.case import Case, Read
-from jobs.client.shape import find_fault
+from jobs.client.shape import find_fault, fitting
 from jobs.client.verdicts import Broken, Faults, NotClaimed, Unknown, reading, require_equal
 from receipts.canonical import read_utc
 from receipts.keys import SignatureBroken, verify_text
@@ -101,14 +102,26 @@ def claim_of(receipt: Read, type_: str) -> dict[str, Any]:
 
 def _read(where: str, text: str, type_: str) -> dict[str, Any]:
     with reading(where, ClaimBroken):
-        told = parse_claim(text, type_)
-    shape = {"type": "object", "properties": SHAPES[type_], "additionalProperties": False}
-    if fault := find_fault(shape, told):
+        told = _parsed(text, type_)
+    shape, fits = _shape_of(type_)
+    if not fits(told) and (fault := find_fault(shape, told)):
         raise Broken(f"{where} {fault.where}", fault.rule, found=fault.found)
     for name in MOMENTS & told.keys():
         with reading(f"{where} {name}"):
             read_utc(told[name])
     return told
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str, type_: str) -> dict[str, Any]:
+    """Read a claim once for all the steps that look into it; none of them changes it."""
+    return parse_claim(text, type_)
+
+
+@cache
+def _shape_of(type_: str) -> tuple[dict[str, Any], Callable[[Any], bool]]:
+    shape = {"type": "object", "properties": SHAPES[type_], "additionalProperties": False}
+    return shape, fitting(shape)
 
 
 def _signer(receipt: Read, key_id: str | None = None) -> str:

@@ -5,7 +5,7 @@ import random
 import pytest
 from jsonschema import Draft202012Validator
 
-from jobs.client.shape import find_fault
+from jobs.client.shape import find_fault, fitting
 from receipts.canonical import decode
 from receipts.events import schema_of
 from tests.jobs.client.house import House
@@ -18,13 +18,14 @@ def test_it_agrees_with_jsonschema_on_every_receipt_and_every_change_of_it(house
     for logged in house.tally.receipts:
         value = decode(logged.body)
         schema = schema_of(value["eventType"])
-        library = Draft202012Validator(schema)
+        library, fits = Draft202012Validator(schema), fitting(schema)
         assert find_fault(schema, value) is None
         for path, old in leaves(value):
             for new in [*changes(old, dice), ..., None, [], {}, -1, 2**60, "x" * 20_000]:
                 changed = replaced(value, path, new)
                 fault = find_fault(schema, changed)
                 assert (fault is None) == library.is_valid(changed), (path, new, fault)
+                assert (fault is None) is bool(fits(changed)), (path, new, fault)
                 judged += 1
                 refused += fault is not None
     assert judged > 2_000 and 0 < refused < judged
@@ -46,3 +47,4 @@ def test_a_fault_names_its_place_and_its_rule(schema: dict[str, object], value: 
     fault = find_fault(schema, value)
     assert fault is not None
     assert (fault.where, fault.rule) == (where, rule)
+    assert not fitting(schema)(value)
