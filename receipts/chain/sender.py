@@ -48,7 +48,7 @@ from receipts.record import record
 
 IN_FLIGHT: Final = 16  # nodes keep that many transactions of one account without doubt
 FOLLOWED: Final = 256  # open transactions looked at in one turn
-REVISITED: Final = 64  # final ones whose blocks are looked at again in one turn
+REVISITED: Final = 128  # blocks of final ones that are looked at again in one turn
 REVISIT_BLOCKS: Final = 64  # how far behind the head a reversal is still noticed
 BUMP_PERCENT: Final = 13  # nodes ask for 10 on both fees; 13 leaves room for rounding
 BUMP_LIMIT: Final = 5  # times the first fee; beyond that somebody has to look
@@ -384,18 +384,22 @@ class Turn:
 
     def revisit(self, view: View) -> None:
         """Look again at what was final lately: a reversal that deep is an alarm and a receipt of its own."""
-        rows = list(
-            self.mine.filter(state=TransactionState.FINAL, block_number__gt=view.head.number - REVISIT_BLOCKS).order_by(
-                "block_number"
-            )[:REVISITED]
+        final = self.mine.filter(state=TransactionState.FINAL)
+        # By blocks, not by transactions: a block may hold many of ours, and none may be left out for it.
+        kept = (
+            final.filter(block_number__gt=view.head.number - REVISIT_BLOCKS)
+            .order_by("block_number")
+            .values_list("block_number", "block_hash")
+            .distinct()[:REVISITED]
         )
-        blocks = self._blocks({row.block_number for row in rows if row.block_number is not None})
-        for row in rows:
-            assert row.block_number is not None
-            if judge_kept(row.block_hash, blocks.get(row.block_number)) is Sight.REVERSED:
-                self._reverse(row)
-            elif row.block_number > view.head.number:
-                reason = f"the node is behind: block {row.block_number} was final, its newest is older"
+        told = [(number, name) for number, name in kept if number is not None]
+        blocks = self._blocks({number for number, _ in told})
+        for number, name in told:
+            if judge_kept(name, blocks.get(number)) is Sight.REVERSED:
+                for row in final.filter(block_number=number, block_hash=name).order_by("nonce")[:FOLLOWED]:
+                    self._reverse(row)
+            elif number > view.head.number:
+                reason = f"the node is behind: block {number} was final, its newest is older"
                 _wait(self.report, Waiting.NODE, reason)
 
     def _reverse(self, row: ChainTransaction) -> None:

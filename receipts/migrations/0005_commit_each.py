@@ -50,4 +50,14 @@ class Migration(migrations.Migration):
             "chaintransaction",
             models.Index(fields=["sent_at", "tenant"], condition=Q(purpose="commit"), name="commit_gas_of_a_day"),
         ),
+        migrations.AddIndex(
+            "chaintransaction",
+            models.Index(
+                fields=["sender", "block_number"], condition=Q(state="final"), name="transaction_final_by_block"
+            ),
+        ),
+        migrations.AddIndex(
+            "chaintransaction",
+            models.Index(fields=["id"], condition=Q(state="replaced"), name="transaction_replaced"),
+        ),
     ]

@@ -92,6 +92,10 @@ class ChainTransaction(models.Model):
             ),
             models.Index(fields=["hash"], name="transaction_by_hash"),
             models.Index(fields=["sent_at", "tenant"], condition=Q(purpose="commit"), name="commit_gas_of_a_day"),
+            models.Index(
+                fields=["sender", "block_number"], condition=Q(state="final"), name="transaction_final_by_block"
+            ),
+            models.Index(fields=["id"], condition=Q(state="replaced"), name="transaction_replaced"),
         ]
 
     def __str__(self) -> str:

@@ -139,6 +139,23 @@ def test_a_reversal_of_what_was_final_is_an_alarm_and_a_receipt(house: House) ->
     assert house.landed(wish) == 1
 
 
+def test_a_reversal_of_many_in_one_block_leaves_none_out(house: House) -> None:
+    """More final transactions than blocks are looked at: the newest are gone, the older ones stay."""
+    house.wish(16, "old")
+    house.until(house.all_final)
+    wishes = [wish for stem in "abcd" for wish in house.wish(16, stem)]
+    house.until(house.all_final)
+    depth = house.node.head() - min(
+        row.block_number or 0 for row in ChainTransaction.objects.filter(key__startswith="d")
+    )
+    house.node.ask("anvil_reorg", depth + 1, [])
+    report = house.turn()
+    assert len(report.reversed) >= 16
+    assert not ChainTransaction.objects.filter(pk__in=report.reversed, key__startswith="old").exists()
+    house.until(house.all_final)
+    assert house.node.nonce(house.sender.address) == 16 + len(wishes)
+
+
 def test_a_node_that_is_behind_reverses_nothing(house: House) -> None:
     house.wish()
     house.until(house.all_final)
