@@ -4,6 +4,7 @@ from django.urls import path, re_path, register_converter
 
 from receipts.api import views
 from receipts.api.metrics import metrics
+from receipts.api.proofs import LogConsistency, LogProof, ReceiptProof
 from receipts.api.witness import AddCheckpoint
 
 
@@ -25,6 +26,9 @@ _receipt = views.ReceiptBytes.as_view()
 api_urlpatterns = [
     path("receipts/<nid:nid>", _receipt, name="receipt"),
     path("receipts/<nid:nid>/", _receipt),
+    path("receipts/<nid:nid>.tlog-proof", ReceiptProof.as_view(), name="receipt-proof"),
+    path("log/proof", LogProof.as_view(), name="log-proof"),
+    path("log/consistency", LogConsistency.as_view(), name="log-consistency"),
 ]
 urlpatterns = [
     path("metrics", metrics, name="metrics"),

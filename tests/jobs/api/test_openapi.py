@@ -44,6 +44,9 @@ def test_every_address_is_told_once(described: dict[str, Any]) -> None:
         "/api/v1/jobs/{job_id}/receipts",
         "/api/v1/jobs/{job_id}/tally",
         "/api/v1/receipts/{nid}",
+        "/api/v1/receipts/{nid}.tlog-proof",
+        "/api/v1/log/proof",
+        "/api/v1/log/consistency",
         "/api/v1/providers",
         "/api/v1/health",
     }
