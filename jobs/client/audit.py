@@ -24,11 +24,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from jobs.client.auditing import receipts as told
-from jobs.client.auditing.receipts import BUCKETS, Matching, Tallied, file_mark, judge_group
-from jobs.client.auditing.source import Source, read_checkpoint
+from jobs.client.auditing.receipts import BUCKETS, Matching, NotAnExport, Tallied, file_mark, judge_group
+from jobs.client.auditing.source import Folder, Source, read_checkpoint
 from jobs.client.auditing.state import MAX_STATE_BYTES, Audited, State, read_state, write_state
 from jobs.client.auditing.walk import Entries, Walk, Walked, walk_log
 from jobs.client.case import Case
@@ -39,6 +39,7 @@ from jobs.client.verdicts import Broken, Faults, Newer, NotClaimed, Unknown, Ver
 from jobs.client.verify import EXIT_BROKEN, EXIT_HOLDS, EXIT_NEWER, EXIT_UNKNOWN, Report, Step, judge
 from receipts.checkpoint import Checkpoint, parse_checkpoint, parse_note
 from receipts.durable import write_durably
+from receipts.exported import MAX_LINE_BYTES, PROOFS, RECEIPTS, LineBroken, read_checkpoint_line
 
 SAVE_EVERY_BUNDLES: Final = 64
 _BAR: Final = 30
@@ -117,6 +118,20 @@ def audit(
     return run.audit()
 
 
+def audit_part(folder: Path, trust: Trust, *, progress: Progress = quiet) -> Audit:
+    """Audit an export of a part of the log: each receipt by the proof that came with it.
+
+    Raises: jobs.client.auditing.receipts.NotAnExport.
+    """
+    with (folder / PROOFS).open("rb") as proofs:
+        try:
+            note = read_checkpoint_line(proofs.readline(MAX_LINE_BYTES + 2))
+        except LineBroken as error:
+            raise NotAnExport(f"{PROOFS}: {error}") from None
+        run = _Run(Folder(folder), trust, note, folder / RECEIPTS, None, progress)
+        return run.audit_part(proofs)
+
+
 class _Run:
     """One audit, from the checkpoint to the verdicts."""
 
@@ -170,6 +185,24 @@ class _Run:
             self.state.audited = Audited(stated.size, stated.root, self.note)
             self.save()
         return audit
+
+    def audit_part(self, proofs: BinaryIO) -> Audit:
+        self.take("checkpoint", lambda: log_steps.checkpoint(self.case))
+        self.take("witnesses", lambda: log_steps.witnesses(self.case))
+        for claim in ("entries", "tiles", "root", "append-only"):
+            self.take(claim, _only_a_part)
+        stated = self.stated()
+        if stated is None or self.path is None:
+            for claim in ("receipts", *OF_RECEIPTS):
+                self.take(claim, _unjudged)
+            return self.result(0)
+        matching = Matching(self.path, self.state.gone, self.tallied)
+        try:
+            matching.prove(proofs, stated)
+            self.tell_receipts(stated, Walked(root=stated.root), matching)
+        finally:
+            matching.close()
+        return self.result(stated.size)
 
     # --- the log ---------------------------------------------------------------------------------
 
@@ -391,6 +424,10 @@ def _settle(faults: Faults) -> None:
 
 def _unjudged() -> str:
     raise Unknown("the log did not sign this checkpoint (see checkpoint)")
+
+
+def _only_a_part() -> str:
+    raise NotClaimed("a part of the log: each receipt comes with its own proof")
 
 
 def _none_given() -> str:

@@ -167,24 +167,23 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _audit(options: argparse.Namespace) -> int:
     from jobs.client import report as shown
-    from jobs.client.audit import audit, bar, quiet
+    from jobs.client.audit import audit, audit_part, bar, quiet
     from jobs.client.auditing.receipts import NotAnExport
     from jobs.client.auditing.source import NoLogThere, source_at
     from jobs.client.auditing.state import NotAState
-    from receipts.exported import RECEIPTS
+    from receipts.exported import PROOFS, RECEIPTS
 
-    trust = _read_trust(options.trust)
+    trust, folder = _read_trust(options.trust), Path(options.place)
     receipts = options.receipts
-    if receipts is None and (Path(options.place) / RECEIPTS).is_file():
-        receipts = Path(options.place) / RECEIPTS
+    if receipts is None and (folder / RECEIPTS).is_file():
+        receipts = folder / RECEIPTS
+    progress = bar if sys.stderr.isatty() and not _json(options) else quiet
     try:
-        done = audit(
-            source_at(options.place),
-            trust,
-            receipts=receipts,
-            state_path=options.resume,
-            progress=bar if sys.stderr.isatty() and not _json(options) else quiet,
-        )
+        if (folder / PROOFS).is_file():
+            done = audit_part(folder, trust, progress=progress)
+        else:
+            log = source_at(options.place)
+            done = audit(log, trust, receipts=receipts, state_path=options.resume, progress=progress)
     except (NoLogThere, NotAnExport, NotAState) as error:
         raise BadUsage(str(error)) from None
     except OSError as error:

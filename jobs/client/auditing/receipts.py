@@ -22,10 +22,12 @@ from jobs.client.steps import signed, story, tokens
 from jobs.client.tally_format import LoggedReceipt, Promise, Tally
 from jobs.client.trust import Trust
 from jobs.client.verdicts import Broken, Fault, ManyBroken, Newer, NotClaimed, Unknown, Word, reading, require_equal
-from receipts.canonical import nid, nid_of_digest
+from receipts.canonical import nid
+from receipts.checkpoint import Checkpoint
 from receipts.events import EVENTS, About
-from receipts.exported import MAX_LINE_BYTES, Line, LineBroken, read_line
+from receipts.exported import MAX_LINE_BYTES, Line, LineBroken, ProofLine, read_line, read_proof_line
 from receipts.keys import SignatureBroken, verify_text
+from receipts.merkle import ProofBroken, check_inclusion, leaf_hash
 
 BUCKETS: Final = 256
 CANONICAL: Final = "receipts-canonical"
@@ -111,6 +113,24 @@ class Matching:
             self._note(offset, line)
             self._gone.offset = self._stream.tell()
 
+    def prove(self, proofs: BinaryIO, stated: Checkpoint) -> None:
+        """Follow each line's own path to the root, where the log itself is not at hand. Raises: NotAnExport."""
+        while (item := self._peek()) is not None:
+            offset, line = item
+            self._next = None
+            self._gone.last_leaf = line.leaf
+            raw = proofs.readline(MAX_LINE_BYTES + 2)
+            try:
+                proof = read_proof_line(raw)
+            except LineBroken as error:
+                raise NotAnExport(f"proof of line {self._number}: {error}") from None
+            if proof.leaf != line.leaf:
+                raise NotAnExport(f"proof of line {self._number}: leaf: is {proof.leaf}, {line.leaf} is due")
+            self._prove(line, proof, stated)
+            self._note(offset, line)
+        if proofs.readline(1):
+            raise NotAnExport("there are more proofs than receipts")
+
     def finish(self, size: int) -> None:
         """Name what the file still holds: leaves that this checkpoint does not cover. Raises: NotAnExport."""
         while (item := self._peek()) is not None:
@@ -181,26 +201,36 @@ class Matching:
         return self._next
 
     def _match(self, line: Line, entry: bytes) -> None:
-        counts = self._gone.counts
-        if line.body is None:
-            counts[str(line.withheld)] += 1
-            event_type, name = line.event_type, line.nid
-        else:
-            counts["shown"] += 1
-            found = _TYPE.search(line.body)
-            event_type = found[1].decode() if found else ""
-            name = nid_of_digest(hashlib.sha256(line.body).digest())
-        where = f"leaf {line.leaf} ({line.nid})"
-        due = b'{"eventType":"%b","nid":"%b","v":1}' % (event_type.encode("ascii", "replace"), name.encode())
-        if name != line.nid:
-            fault = Broken(f"{where} bytes", "do not hash to their NID", expected=line.nid, found=name).fault
-        elif entry != due:
+        due = self._entry_of(line)
+        if due is not None and entry != due:
             told = entry.decode("ascii", "backslashreplace")
-            fault = Broken(where, "is not what the log has there", expected=told, found=due.decode()).fault
-        else:
+            self._wrong(Broken(_where(line), "is not what the log has there", expected=told, found=due.decode()))
+
+    def _prove(self, line: Line, proof: ProofLine, stated: Checkpoint) -> None:
+        due = self._entry_of(line)
+        if due is None:
             return
-        counts["wrong"] += 1
-        self._tallied.fault("receipts", fault)
+        try:
+            check_inclusion(leaf_hash(due), line.leaf, stated.size, proof.proof, stated.root)
+        except ProofBroken as error:
+            self._wrong(Broken(_where(line), error.rule))
+
+    def _entry_of(self, line: Line) -> bytes | None:
+        """Write the log's entry for a line, from its bytes where they are shown; None where they are not its own."""
+        if line.body is None:
+            self._gone.counts[str(line.withheld)] += 1
+            return _entry(line.event_type, line.nid)
+        self._gone.counts["shown"] += 1
+        found = _TYPE.search(line.body)
+        name = nid(line.body)
+        if name != line.nid:
+            self._wrong(Broken(f"{_where(line)} bytes", "do not hash to their NID", expected=line.nid, found=name))
+            return None
+        return _entry(found[1].decode() if found else "", name)
+
+    def _wrong(self, error: Broken) -> None:
+        self._gone.counts["wrong"] += 1
+        self._tallied.fault("receipts", error.fault)
 
     def _note(self, offset: int, line: Line) -> None:
         if line.body is None:
@@ -217,6 +247,14 @@ class Matching:
         bucket = key % BUCKETS
         self._keys[bucket].append(key)
         self._offsets[bucket].append(offset)
+
+
+def _where(line: Line) -> str:
+    return f"leaf {line.leaf} ({line.nid})"
+
+
+def _entry(event_type: str, name: str) -> bytes:
+    return b'{"eventType":"%b","nid":"%b","v":1}' % (event_type.encode("ascii", "replace"), name.encode())
 
 
 def file_mark(path: Path) -> str:

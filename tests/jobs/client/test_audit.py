@@ -26,8 +26,9 @@ from jobs.client.trust import read_trust
 from jobs.client.verdicts import Unknown, Word
 from receipts.canonical import decode, encode, nid
 from receipts.checkpoint import make_vkey, open_checkpoint
-from receipts.exported import Line, write_line
+from receipts.exported import Line, ProofLine, write_checkpoint_line, write_line, write_proof_line
 from receipts.keys import sign_text
+from receipts.merkle import inclusion_proof, leaf_hash, root_of
 from receipts.tiles import Tile, decode_bundle, encode_bundle
 from tests.jobs.client.book import Book, tell_jobs, tile_at
 from tests.jobs.client.house import ORIGIN, House, Keys
@@ -514,6 +515,49 @@ def test_a_part_of_a_job_is_unknown_where_the_rest_is_missing(book: Book) -> Non
     assert code == 3
     assert told["receipts"]["verdict"] == "holds"
     assert told["receipts-chain"]["verdict"] == "unknown" and "not all of a" in told["receipts-chain"]["detail"]
+
+
+def export_part(book: Book, leaves: list[int]) -> Path:
+    """Write a part of the log as an operator exports it, with a proof for each receipt."""
+    part = book.folder.parent / "part"
+    part.mkdir()
+    hashes = [leaf_hash(entry_of(body)) for body in book.bodies]
+    read = lambda level, index: root_of(hashes[index << level : (index + 1) << level])  # noqa: E731
+    note = (book.folder / "log" / "checkpoint").read_text()
+    with (part / "receipts.jsonl").open("wb") as lines, (part / "proofs.jsonl").open("wb") as proofs:
+        proofs.write(write_checkpoint_line(note))
+        for leaf in leaves:
+            body = book.bodies[leaf]
+            lines.write(write_line(Line(leaf, nid(body), body)))
+            proofs.write(write_proof_line(ProofLine(leaf, tuple(inclusion_proof(read, leaf, len(hashes))))))
+    return part
+
+
+def test_a_part_is_held_against_the_root_by_its_own_proofs(book: Book) -> None:
+    job = decode(book.bodies[0])["jobId"].encode()
+    hash_ = next(decode(body)["data"]["receipt_hash"] for body in book.bodies if b"UsageReceipt" in body)
+    mine = [leaf for leaf, body in enumerate(book.bodies) if b'"jobId":"' + job in body or hash_.encode() in body]
+    assert len(mine) == 10
+    part = export_part(book, mine)
+    code, told = run(book, place=str(part))
+    assert code == 0, told
+    assert told["receipts"]["detail"] == "10 receipts stand at their leaves of 600"
+    assert told["root"]["verdict"] == "not claimed"
+    assert all(told[claim]["verdict"] == "holds" for claim in ("receipts-chain", "work-signed", "attestation", "meter"))
+
+    whole = (part / "receipts.jsonl").read_bytes()
+    (part / "receipts.jsonl").write_bytes(whole.replace(b"a", b"b", 1))
+    assert run(book, place=str(part))[0] in (1, 2)
+    other = write_line(Line(mine[0], nid(book.bodies[1]), book.bodies[1]))
+    (part / "receipts.jsonl").write_bytes(b"".join([other, *whole.splitlines(keepends=True)[1:]]))
+    code, told = run(book, place=str(part))
+    assert code == 1 and told["receipts"]["field"].startswith(f"leaf {mine[0]} (")
+    (part / "receipts.jsonl").write_bytes(whole)
+    proofs = (part / "proofs.jsonl").read_bytes().splitlines(keepends=True)
+    for wrong in (proofs[:-1], [*proofs, proofs[-1]], [], [b"{}\n"], [proofs[0], *proofs[2:], proofs[1]]):
+        (part / "proofs.jsonl").write_bytes(b"".join(wrong))
+        code, told = run(book, place=str(part))
+        assert code == 2 and told["told"]["error"], wrong
 
 
 def test_a_key_act_that_the_root_did_not_sign_is_broken(book: Book, house: House) -> None:
