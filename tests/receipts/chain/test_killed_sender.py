@@ -68,7 +68,8 @@ class Reaper:
         self.left -= 1
         last = self.left == 0
         if last and not self.after:
-            return self._kill("before")
+            self._kill("before")
+            return None
         time.sleep(0.01)
         items = json.loads(body)
         answers: Any = requests.post(self.node.url, json=items, timeout=10).json()
@@ -77,7 +78,8 @@ class Reaper:
         if self.dice.random() < 0.2:
             self.node.mine()
         if last:
-            return self._kill("after")
+            self._kill("after")
+            return None
         return 200, json.dumps(answers).encode()
 
     def _kill(self, when: str) -> None:
