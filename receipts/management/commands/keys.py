@@ -70,7 +70,7 @@ class Command(BaseCommand):
 
     def _list(self, options: dict[str, Any]) -> None:
         rows = list(PublicKey.objects.order_by("role", "since_leaf", "id"))
-        at_hand = {role: _at_hand(role) for role in keyring.OF_THE_HOUSE}
+        at_hand: dict[str, str | None] = {role: _at_hand(role) for role in keyring.OF_THE_HOUSE}
         if options["json"]:
             shown = [_as_json(row) | {"at_hand": at_hand.get(row.role) == row.key_id} for row in rows]
             self.stdout.write(encode(shown).decode())
