@@ -173,8 +173,8 @@ class Service:
         tree = {
             "assetCid": nid,
             "assetSha256": hashlib.sha256(content).hexdigest(),
-            "encodingFormat": mime,
-            "abstract": form.get("caption", ""),
+            "mimeType": mime,
+            "caption": form.get("caption", ""),
             "headline": form.get("headline", ""),
             "creatorName": "Ada",
             **self.assets[nid]["nit_commit_custom"],
@@ -194,7 +194,7 @@ class Service:
             if self.work_fails:
                 work["status"] = "FAILURE"
             else:
-                self.write(work["nid"], work["tree"], abstract=work["tree"]["abstract"])
+                self.write(work["nid"], work["tree"], abstract=work["tree"]["caption"])
                 work["status"] = "SUCCESS"
         return str(work["status"])
 
@@ -206,7 +206,7 @@ class Service:
         self.pay(token)
         asset |= {name: form[name] for name in ("caption", "headline") if name in form}
         custom = json.loads(form.get("nit_commit_custom", "{}"))
-        tree = {"assetCid": nid, "abstract": asset["caption"], "headline": asset["headline"], **custom}
+        tree = {"assetCid": nid, "caption": asset["caption"], "headline": asset["headline"], **custom}
         self.write(nid, tree, abstract=form.get("commit_message", ""))
         return 200, asset
 

@@ -65,7 +65,7 @@ def body(asset: str, **fields: Any) -> dict[str, Any]:
 
 
 def register(capture: Capture, **fields: str) -> str:
-    return capture.register(file=FILE, filename="proof.json", mime="application/json", fields=form(**fields)).nid
+    return capture.register(file=FILE, filename="proof.json", mime="application/json", fields=form(FILE, **fields)).nid
 
 
 # --- what it can do ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from receipts.canonical import nid
 from receipts.committers import numbers
 from receipts.committers.nit import NETWORKS, recover_personal
 from receipts.committers.numbers import IllegalMove, move
+from receipts.log import log_head
 from receipts.models import NumbersAttempt, NumbersOrder, NumbersPlace, Receipt
 from receipts.models.numbers import MOVES, NumbersState
 from tests.receipts.numbers.conftest import TESTNET, House, client_of
@@ -404,9 +405,9 @@ def test_a_tree_that_says_something_else_breaks(house: House) -> None:
     house.turn(2)
     original = house.service.write
 
-    def other(nid_: str, tree: dict[str, Any], *, abstract: str) -> dict[str, str]:
+    def other(nid: str, tree: dict[str, Any], *, abstract: str) -> dict[str, str]:
         tree["tallystick"] = {**tree["tallystick"], "statement": tree["tallystick"]["statement"].replace("7", "8")}
-        return original(nid_, tree, abstract=abstract)
+        return original(nid, tree, abstract=abstract)
 
     house.service.write = other  # type: ignore[method-assign]
     house.until_settled()
@@ -422,7 +423,7 @@ def test_a_commit_by_a_stranger_breaks(house: House, monkeypatch: pytest.MonkeyP
     from dataclasses import replace
 
     on = replace(NETWORKS["mainnet"], wallet="0x" + "99" * 20)
-    monkeypatch.setattr(numbers.nit, "NETWORKS", {"mainnet": on})
+    monkeypatch.setattr("receipts.committers.nit.NETWORKS", {"mainnet": on})
     [told] = house.job()
     house.until_settled()
     order = house.order(told)
@@ -580,6 +581,6 @@ def test_the_nid_of_an_asset_is_that_of_its_bytes(house: House) -> None:
         "format": "tallystick-proof/1",
         "leaf": 0,
         "log": "example.org/tally",
-        "logNid": numbers.log_head().nid,
+        "logNid": log_head().nid,
         "nid": told.nid,
     }
