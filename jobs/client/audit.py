@@ -319,6 +319,15 @@ class _Run:
                 raise Unknown(f"not all lines were compared: {walked.stopped}")
             if walked.root != stated.root:
                 raise Unknown("the entries are not those of the signed root")
+            if gone := matching.without_act():
+                if counts["redacted"] or counts["shown"] + counts["erased"] < stated.size:
+                    raise Unknown(f"{len(gone)} are said to be erased, and no act at hand says so: {gone[0]}")
+                raise Broken(
+                    f"receipt {gone[0]}",
+                    "is said to be erased, and no logged act says so",
+                    expected="a ReceiptErased that names it",
+                    found=f"{len(gone)} without one",
+                )
             more = f"; {counts['redacted']} redacted, {counts['erased']} erased" if withheld else ""
             return f"{counts['shown']} receipts stand at their leaves of {stated.size}{more}"
 

@@ -44,6 +44,7 @@ _JOB: Final = re.compile(rb'"jobId":"([^"\\]{1,100})"')
 _SUBJECT: Final = re.compile(rb'"subject":"([^"\\]{1,100})"')
 _TYPE: Final = re.compile(rb'"eventType":"([A-Za-z0-9]{1,40})"')
 _USAGE_HASH: Final = re.compile(rb'"receipt_hash":"(0x[0-9a-f]{64})"')
+_ERASES: Final = re.compile(rb'"erased":"(bafkrei[a-z2-7]{52})".*"eventType":"ReceiptErased"')
 _PLACE: Final = re.compile(r"receipts\[([0-9]+)\]")
 _NOTHING: Final = Promise("", {"alg": "", "key_id": "", "sig": ""})
 
@@ -96,6 +97,8 @@ class Matching:
         self._keys = [array("Q") for _ in range(BUCKETS)]
         self._offsets = [array("Q") for _ in range(BUCKETS)]
         self._links: dict[int, int] = {}  # of usage claims: the subject's key -> the key of its job
+        self._erased: dict[str, int] = {}
+        self._acts: set[str] = set()
         self._number = 0
         self._next: tuple[int, Line] | None = None
         self._index_again()
@@ -232,9 +235,17 @@ class Matching:
         self._gone.counts["wrong"] += 1
         self._tallied.fault("receipts", error.fault)
 
+    def without_act(self) -> list[str]:
+        """Name the receipts that are said to be erased, where no receipt at hand says that they were."""
+        return sorted(self._erased.keys() - self._acts)
+
     def _note(self, offset: int, line: Line) -> None:
         if line.body is None:
+            if line.withheld == "erased":
+                self._erased[line.nid] = line.leaf
             return
+        if act := _ERASES.search(line.body):
+            self._acts.add(act[1].decode())
         job = _JOB.search(line.body)
         found = job or _SUBJECT.search(line.body)
         key = _key(found[1] if found else b"")
@@ -298,7 +309,7 @@ def _judge_job(case: Case, told: "Told", complete: bool) -> None:
     gap = _gap([item for item in case.readable if EVENTS[item.type].about is About.JOB])
     if gap and not complete:
         for claim in (CHAIN, KEYS):
-            told.unknown(claim, "not all of a job's receipts were exported")
+            told.unknown(claim, "not all of a job's receipts are at hand")
         return
     told.take(CHAIN, lambda: story.receipts_chain(case))
     told.take(KEYS, lambda: story.idempotency_keys(case))
@@ -318,7 +329,7 @@ def _judge_subject(case: Case, told: "Told", complete: bool) -> None:
     receipts = case.readable
     if _gap(receipts) and not complete:
         for claim in (CHAIN, KEYS):
-            told.unknown(claim, "not all of a subject's receipts were exported")
+            told.unknown(claim, "not all of a subject's receipts are at hand")
     else:
         told.take(CHAIN, lambda: _subject_chain(receipts))
         told.take(KEYS, lambda: _subject_keys(receipts))

@@ -517,6 +517,43 @@ def test_a_part_of_a_job_is_unknown_where_the_rest_is_missing(book: Book) -> Non
     assert told["receipts-chain"]["verdict"] == "unknown" and "not all of a" in told["receipts-chain"]["detail"]
 
 
+def erased(body: bytes) -> bytes:
+    """The house's act that says that a receipt's bytes are gone."""
+    return encode(
+        {
+            "v": 1,
+            "eventType": "ReceiptErased",
+            "seq": 1,
+            "occurredAt": "2026-11-21T07:00:00.000Z",
+            "actor": f"hub:{Keys().hub.key_id}",
+            "idempotencyKey": f"erase:{nid(body)[-8:]}-ReceiptErased",
+            "salt": "s" * 22,
+            "subject": f"erase:{nid(body)[-8:]}",
+            "data": {"erased": nid(body), "reason": "law"},
+        }
+    )
+
+
+def test_an_erased_receipt_is_unknown_and_one_that_only_vanished_is_broken(book: Book) -> None:
+    gone = book.bodies[0]
+    rewrite_erased = write_line(Line(0, nid(gone), None, "JobSubmitted", "erased"))
+
+    def export() -> None:
+        lines = book.publish().export_all().export.read_bytes().splitlines(keepends=True)
+        book.export.write_bytes(b"".join([rewrite_erased, *lines[1:]]))
+
+    export()
+    code, told = run(book)
+    assert code == 1 and told["receipts"]["field"] == f"receipt {nid(gone)}"
+    assert "no logged act" in told["receipts"]["detail"]
+    book.bodies.append(erased(gone))
+    export()
+    code, told = run(book)
+    assert code == 3, told
+    assert told["receipts"]["verdict"] == "holds" and "1 erased" in told["receipts"]["detail"]
+    assert told["receipts-chain"]["verdict"] == "unknown" and broken(told) == set()
+
+
 def export_part(book: Book, leaves: list[int]) -> Path:
     """Write a part of the log as an operator exports it, with a proof for each receipt."""
     part = book.folder.parent / "part"
