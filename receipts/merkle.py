@@ -111,23 +111,24 @@ def root_from_inclusion(leaf: Hash, index: int, size: int, proof: Sequence[Hash]
     """
     if not 0 <= index < size:
         raise ProofBroken(f"leaf {index} is not in a tree of {size} leaves")
-    node, last, carried = index, size - 1, leaf
+    # Below the node where the ways to this leaf and to the last one part, siblings stand on either side; above it,
+    # all stand on the left, one for each full subtree before it. That is §2.1.3.2's walk, counted beforehand.
+    below = (index ^ (size - 1)).bit_length()
+    due = below + (index >> below).bit_count()
     for sibling in proof:
         if len(sibling) != HASH_SIZE:
             raise ProofBroken(f"a proof hash has {len(sibling)} bytes, not {HASH_SIZE}")
-        if last == 0:
-            raise ProofBroken("the proof is longer than the tree is high")
-        if node & 1 or node == last:
-            carried = node_hash(sibling, carried)
-            while not node & 1 and node:
-                node >>= 1
-                last >>= 1
-        else:
-            carried = node_hash(carried, sibling)
-        node >>= 1
-        last >>= 1
-    if last:
+    if len(proof) > due:
+        raise ProofBroken("the proof is longer than the tree is high")
+    if len(proof) < due:
         raise ProofBroken("the proof is shorter than the tree is high")
+    carried, sha256 = leaf, hashlib.sha256
+    for sibling in proof[:below]:
+        both = sibling + carried if index & 1 else carried + sibling
+        carried = sha256(b"\x01" + both).digest()
+        index >>= 1
+    for sibling in proof[below:]:
+        carried = sha256(b"\x01" + sibling + carried).digest()
     return carried
 
 

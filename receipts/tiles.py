@@ -109,23 +109,24 @@ def reader(fetch: Callable[[Tile], bytes], size: int) -> ReadHash:
 
     `fetch` gives a tile's bytes; it may give more hashes than a partial tile's width.
     """
-    kept: dict[tuple[int, int], list[Hash]] = {}
+    kept: dict[tuple[int, int], list[list[Hash]]] = {}  # of each tile its rows: 2^height leaves of the tile a hash
 
     def read(level: int, index: int) -> Hash:
         tile_level, height = divmod(level, HEIGHT)
         first = index << height
         tile_index, offset = divmod(first, WIDTH)
         known = (tile_level, tile_index)
-        if known not in kept:
+        rows = kept.get(known)
+        if rows is None:
             width = min(WIDTH, (size >> (HEIGHT * tile_level)) - tile_index * WIDTH)
             hashes = tile_hashes(fetch(Tile(tile_level, tile_index, width)))
             if len(hashes) < width:
                 raise TilePathWrong(f"{Tile(tile_level, tile_index, width).path()} holds {len(hashes)} hashes")
-            kept[known] = hashes
-        row = kept[known][offset : offset + (1 << height)]
-        while len(row) > 1:
-            row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row), 2)]
-        return row[0]
+            rows = kept[known] = [hashes[:width]]
+        while len(rows) <= height:
+            row = rows[-1]
+            rows.append([node_hash(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)])
+        return rows[height][offset >> height]
 
     return read
 
