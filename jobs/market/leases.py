@@ -12,6 +12,7 @@ from django.db.models import Count, Q
 from jobs.market.auction import Ask, Award, Record, award, reputation_ppm
 from jobs.models import Attempt, Job, Provider
 from jobs.states import AttemptState
+from receipts.models import PublicKey
 
 HELD = (AttemptState.LEASED, AttemptState.RUNNING)
 
@@ -26,9 +27,11 @@ class Grant:
 
 
 def hold_auction(job: Job) -> tuple[Award, Provider] | None:
-    """Ask every provider that serves this kind and has room; give the winner, or None."""
+    """Ask every provider that serves this kind, has room and whose key has no end; give the winner, or None."""
+    ended = PublicKey.objects.filter(role=PublicKey.Role.PROVIDER, until_leaf__isnull=False)
     open_ones = (
         Provider.objects.filter(active=True, kinds__contains=[job.kind])
+        .exclude(key_id__in=ended.values("key_id"))  # what it signs from its last leaf on would be broken
         .annotate(held=Count("attempt", filter=Q(attempt__state__in=HELD)))
         .order_by("id")
     )

@@ -12,6 +12,7 @@ from jobs.client.trust import Trust, fingerprint, require_root
 from jobs.client.verdicts import Word
 from jobs.client.verify import Report, verify_tally
 from jobs.models import Job
+from jobs.states import JobState
 from jobs.tally import build_tally
 from receipts import log
 from receipts.keyring import revoke_key, rotate_file
@@ -92,6 +93,14 @@ def test_what_a_process_that_was_not_restarted_still_promises_is_broken_by_its_l
     found = verify_tally(file, trust).of("promise")
     assert found.verdict is Word.BROKEN
     assert f"the hub key {old} counts from leaf 0 to {leaf - 1}, not at leaf {leaf + 1}" in found.detail
+
+
+def test_a_provider_whose_key_was_revoked_is_offered_no_more_work(bo_of_the_house: Bo) -> None:
+    done(bo_of_the_house)  # who has room and took the last one
+    revoke_key(role="provider", key_id=bo_of_the_house.signer.key_id, reason="compromised")
+    job_id = ask()
+    pipeline.advance(job_id)
+    assert Job.objects.get(pk=job_id).state == JobState.SUBMITTED
 
 
 @pytest.mark.parametrize(("role", "claims"), [("provider", {"work-signed", "usage"}), ("client", {"request-signed"})])
