@@ -56,6 +56,7 @@ class Reaper:
         self.left, self.after = 0, False
         self.living: subprocess.Popen[bytes] | None = None
         self.died = threading.Event()
+        self._lock = threading.Lock()
 
     def choose(self, living: "subprocess.Popen[bytes]") -> None:
         """Choose how many requests this one may make."""
@@ -68,7 +69,7 @@ class Reaper:
         self.left -= 1
         last = self.left == 0
         if last and not self.after:
-            self._kill("before")
+            self.kill("before a request")
             return None
         time.sleep(0.01)
         items = json.loads(body)
@@ -78,15 +79,18 @@ class Reaper:
         if self.dice.random() < 0.2:
             self.node.mine()
         if last:
-            self._kill("after")
+            self.kill("after a request")
             return None
         return 200, json.dumps(answers).encode()
 
-    def _kill(self, when: str) -> None:
-        if self.living is not None and self.living.poll() is None:
+    def kill(self, when: str) -> None:
+        """Kill the living one, once."""
+        with self._lock:
+            if self.living is None or self.died.is_set():
+                return
             self.living.kill()
-            self.counts[f"killed {when} a request"] += 1
-        self.died.set()
+            self.counts[f"killed {when}"] += 1
+            self.died.set()
 
 
 @contextmanager
@@ -131,8 +135,9 @@ def test_a_killed_sender_sends_nothing_twice_and_loses_nothing(
                     first = reaper.left
                     while reaper.left == first and not reaper.died.is_set() and living.poll() is None:
                         time.sleep(0.002)
+                    assert living.poll() is None or reaper.died.is_set(), told(living)
                     time.sleep(dice.random() * 0.15)
-                    reaper.counts["killed by the clock"] += living.poll() is None
+                    reaper.kill("by the clock")
                 else:
                     assert reaper.died.wait(60), told(living)
     house.until(lambda: settled() and on_chain(house.node) == wanted, turns=60 + DEATHS * COMMITS_A_LIFE)
