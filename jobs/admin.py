@@ -36,7 +36,7 @@ from receipts.console import (
     EvidenceAdmin,
     KeysetChangeList,
 )
-from receipts.models import Receipt, TransactionHash
+from receipts.models import NumbersOrder, Receipt, TransactionHash
 from receipts.pages import job_page
 from receipts.templatetags.console import ago, badge, copyable, moment, pretty, span, tokens
 
@@ -232,7 +232,8 @@ class JobAdmin(EvidenceAdmin):
         from jobs.job_page import JobPage, version_of  # here: it brings the whole verifier, which no other page needs
 
         # The version comes first: what changes while the page is made is asked for again.
-        return {"version": version_of(job), "page": JobPage(job), "job": job, "title": job.job_id}
+        told = {"version": version_of(job), "page": JobPage(job), "job": job, "title": job.job_id}
+        return told | {"numbers": NumbersOrder.objects.filter(subject=job.job_id).order_by("id")}
 
     def artifact_view(self, request: HttpRequest, object_id: str, artifact_id: int) -> HttpResponse | FileResponse:
         """Serve one artifact of a job that this person may read: pictures inline, everything else as a download."""

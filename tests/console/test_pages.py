@@ -6,13 +6,14 @@ from typing import Any
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from jobs import lifecycle, pipeline
 from jobs.job_page import version_of
 from jobs.models import Job
 from minting.models import Usage
 from receipts.commits import commit_receipts
-from receipts.models import ChainTransaction, Checkpoint, Receipt
+from receipts.models import ChainTransaction, Checkpoint, NumbersOrder, Receipt
 from tests.console import house
 
 
@@ -242,3 +243,27 @@ def test_a_receipts_own_commit_stands_beside_it_whatever_order_the_chain_confirm
     ChainTransaction.objects.filter(pk=first.pk).update(state="sent", hash="0x" + "11" * 32)
     assert version_of(Job.objects.get(pk=job_id)) != before
     assert "0x" + "11" * 32 in page_of(as_auditor, job_id)
+
+
+def test_a_jobs_page_shows_what_was_committed_on_numbers_protocol(as_auditor: Client, done: str) -> None:
+    assert "Numbers Protocol</h2>" not in page_of(as_auditor, done)
+    receipt = Receipt.objects.get(subject=done, event_type="JobSubmitted")
+    NumbersOrder.objects.create(
+        network="testnet",
+        purpose="register",
+        door="commits",
+        tenant_id=receipt.tenant_id,
+        subject=done,
+        receipt=receipt,
+        asset=receipt.nid,
+        statement="{}",
+        digest="0" * 64,
+        author="0x" + "44" * 20,
+        file=b"",
+        payload="{}",
+        reason="the service can't be reached",
+        due_at=timezone.now(),
+    )
+    text = page_of(as_auditor, done)
+    assert "Numbers Protocol</h2>" in text
+    assert "the service can&#x27;t be reached" in text

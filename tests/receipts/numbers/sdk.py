@@ -10,7 +10,7 @@ from typing import Any
 
 def told(act: Any) -> dict[str, Any]:
     """Tell the error that an act ends with, by the SDK's own class and code."""
-    from numbersprotocol_capture.errors import CaptureError
+    from numbersprotocol_capture.errors import CaptureError  # type: ignore[import-not-found]
 
     try:
         act()
@@ -21,7 +21,7 @@ def told(act: Any) -> dict[str, Any]:
 
 def main(base: str, history: str, tree: str, token: str, revoked: str, stranger: str) -> None:
     """Register, read, update, read back; then do what is refused."""
-    from numbersprotocol_capture import Capture, client
+    from numbersprotocol_capture import Capture, client  # type: ignore[import-not-found]
 
     client.HISTORY_API_URL, client.MERGE_TREE_API_URL = history, tree
     with Capture(token=token, base_url=base) as ada, Capture(token=stranger, base_url=base) as mallory:

@@ -312,12 +312,15 @@ def read_form(headers: Any, body: bytes) -> tuple[dict[str, str], tuple[str, str
     message = BytesParser(policy=HTTP).parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
     form: dict[str, str] = {}
     file = None
-    for part in message.iter_parts():  # type: ignore[attr-defined]
+    for part in message.iter_parts():
         content = part.get_payload(decode=True)
         name = part.get_param("name", header="content-disposition")
-        if part.get_filename() is not None:
+        filename = part.get_filename()
+        assert isinstance(content, bytes)
+        assert isinstance(name, str)
+        if filename is not None:
             assert name == "asset_file"
-            file = (part.get_filename(), part.get_content_type(), content)
+            file = (filename, part.get_content_type(), content)
         else:
             form[name] = content.decode()
     return form, file
