@@ -135,8 +135,8 @@ def turn() -> list[Told]:
     Raises: WitnessesWrong.
     """
     named = {witness.key: witness for witness in witnesses()}
-    newest = Checkpoint.objects.order_by("-size").first()
-    if newest is None or not named:
+    newest = Checkpoint.objects.order_by("-size").first() if named else None
+    if newest is None:
         return []
     due = _claim(named, newest)
     if not due:

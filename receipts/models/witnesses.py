@@ -3,6 +3,7 @@
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from receipts.checkpoint import parse_note
 from receipts.models.ledger import Checkpoint
 
 
@@ -136,4 +137,9 @@ class WitnessAlarm(models.Model):
 
 def published_note(checkpoint: Checkpoint) -> str:
     """Give a checkpoint as it is published: the log's signature first, then each witness's, as they came."""
-    return checkpoint.note + "".join(row.line for row in Cosignature.objects.filter(checkpoint=checkpoint))
+    rows = list(Cosignature.objects.filter(checkpoint=checkpoint))
+    if not rows:
+        return checkpoint.note
+    # A row that was recovered from a published copy has its witnesses' lines already: nobody signs one note twice.
+    there = tuple(f"{item.name}+{item.key_hash.hex()}+" for item in parse_note(checkpoint.note).signatures)
+    return checkpoint.note + "".join(row.line for row in rows if not row.vkey.startswith(there))
