@@ -18,9 +18,9 @@ from jobs.models import ApiKey, Provider, User
 from provenance.authority import make_authority
 from receipts.durable import write_durably
 from receipts.keyring import OF_THE_HOUSE, add_key, alg_of, counting, settle
-from receipts.keys import Role, ed25519_signer, key_path, load_signer, make_key_file, secp256k1_signer
+from receipts.keys import ed25519_signer, key_path, load_signer, make_key_file, secp256k1_signer
 from receipts.log import found_log
-from receipts.models import Tenant
+from receipts.models import PublicKey, Tenant
 
 ED25519_ROLES: Final = ("root", "log", "hub", "provider", "client", "witness")
 SECP256K1_ROLES: Final = ("attester", "sender", "payout")
@@ -39,7 +39,7 @@ def found(say: Say) -> dict[str, Any]:
     client = _tenant("ada", "Ada, who asks")
     register_keys()
     fleet = _provider(house)
-    add_key(role="client", alg="Ed25519", key_id=ed25519_signer("client", settings.KEYS_DIR).key_id, tenant=client)
+    _let_count(ed25519_signer("client", settings.KEYS_DIR).key_id, client)
     people = _people(client)
     contracts = deploy(say) if settings.CHAIN_RPC_URL else {}
     return {"provider": fleet.slug, "queue": fleet.queue, **people, **contracts}
@@ -65,6 +65,12 @@ def register_keys() -> None:
             settle(role)
             key_id = str(load_signer(role, settings.KEYS_DIR).key_id)
             add_key(role=role, alg=alg_of(key_id), key_id=key_id)
+
+
+def _let_count(key_id: str, client: Tenant) -> None:
+    """Register a client's key; one that was revoked stays so, and keeps nobody else from starting."""
+    if not PublicKey.objects.filter(key_id=key_id, until_leaf__isnull=False).exists():
+        add_key(role="client", alg="Ed25519", key_id=key_id, tenant=client)
 
 
 def _elsewhere(role: str) -> bool:

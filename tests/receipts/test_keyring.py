@@ -11,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
-from config.founding import make_keys, register_keys
+from config.founding import found, make_keys, register_keys
 from receipts import keyring
 from receipts.canonical import decode_canonical, encode, unb64url
 from receipts.checkpoint import make_vkey, open_checkpoint
@@ -363,6 +363,14 @@ def test_a_rotation_that_is_cut_short_is_finished_at_the_next_start(
         rotate_file(role=role, new=new)
     assert (load_signer(role, keys).key_id, counting(role).get().key_id) == (following_id, following_id)
     assert settle(role) is None
+
+
+def test_a_client_s_revoked_key_keeps_no_house_from_starting(keys: Path, settings: Any) -> None:
+    found(lambda _line: None)
+    client = load_signer("client", keys).key_id
+    revoke_key(role="client", key_id=client, reason="compromised")
+    found(lambda _line: None)
+    assert not counting("client").exists()
 
 
 def test_a_house_whose_root_lives_elsewhere_starts_without_making_another(keys: Path) -> None:
