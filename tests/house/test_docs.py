@@ -79,7 +79,10 @@ def test_every_tallystick_command_of_the_pages_is_understood(page: Path, line: s
     cli.parser().parse_args(shlex.split(line)[1:])
 
 
-@pytest.mark.parametrize("name", ["demo", "up", "down", "test", "found_house", "sign_wellknown", "keys", "witness"])
+@pytest.mark.parametrize(
+    "name",
+    ["demo", "up", "down", "test", "found_house", "sign_wellknown", "keys", "check_log", "recover_log", "witness"],
+)
 def test_every_command_says_what_it_does_in_a_sentence(name: str) -> None:
     help_text = load_command_class(get_commands()[name], name).help
     assert help_text.endswith("."), help_text
