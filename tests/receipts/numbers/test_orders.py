@@ -499,12 +499,12 @@ def killed_run(house: House, line: int) -> bool:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_crash_at_any_line_leads_to_one_commit_for_each_intent(house: House, full: bool) -> None:
-    """At each line of the committer, one after the other; by default at a sample of them."""
+    """At every fourth line of the committer that runs; by default at a smaller sample of them."""
     house.job("JobScheduled")
     with killed_at(-1) as passed:
         house.until_settled()
     lines = list(range(1, passed[0] + 1))
-    chosen = lines if full else sorted(random.Random(7).sample(lines, 24))
+    chosen = lines[::4] if full else sorted(random.Random(7).sample(lines, 24))
     died = sum(killed_run(house, line) for line in chosen)
     print(f"\n{died} crashes at {len(chosen)} of {len(lines)} lines")
     assert died >= len(chosen) * 9 // 10
