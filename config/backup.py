@@ -278,7 +278,7 @@ def _digest(path: Path) -> list[Any]:
 
 def _database() -> str:
     """Name the database as its owner reaches it, else as this process does."""
-    if named := os.environ.get("DATABASE_OWNER_URL"):
+    if named := settings.DATABASE_OWNER_URL:
         return named
     parameters = connection.get_connection_params()
     names = ("host", "port", "user", "password", "dbname")

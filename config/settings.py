@@ -186,6 +186,7 @@ if env.bool("DATABASE_POOL", default=False):
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": 10, "timeout": 10}
 else:
     DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+DATABASE_OWNER_URL: str = env.str("DATABASE_OWNER_URL", default="")  # who backs up and restores; else DATABASE_URL
 DATABASE_APP_ROLE: str = env.str("DATABASE_APP_ROLE", default="tallystick_app")
 REDIS_CACHE_URL: str = env.str("CACHE_URL", default="")
 CACHES: dict[str, Any] = {

@@ -15,6 +15,7 @@ changed place is told as one difference, not as every later root. What can't be 
 signed, when its row is gone and neither the published file nor an anchor names it.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -490,11 +491,10 @@ def _receipt_rows(ids: Sequence[int]) -> dict[int, _Row]:
 
 def _read(data: bytes) -> Any:
     """Read a receipt's bytes; the quick way where they are plain text, which is nearly always."""
-    try:
+    # Where the quick reader or writer refuses, the strict reader says why.
+    with contextlib.suppress(ValueError, RecursionError):
         if len(data) <= MAX_RECEIPT_BYTES and encode(value := json.loads(data)) == data:
             return value
-    except (ValueError, RecursionError):
-        pass  # the strict reader says why
     return decode_canonical(data)
 
 

@@ -57,6 +57,7 @@ OWNED_BY_NO_TENANT = {
     "receipts.Tenant": "is the tenant",
     "receipts.Pending": "is its receipt's, until the leaf",
     "receipts.Uncommitted": "is its receipt's, until its commit is an intent",
+    "receipts.Erasure": "is the house's act",
     "receipts.LogHead": "is the log's",
     "receipts.Bundle": "is the log's",
     "receipts.Checkpoint": "is the log's",
