@@ -110,7 +110,7 @@ def _queue(now: dt.datetime) -> Iterator[Figure]:
         "oldest_intent_age_seconds", "Age of the oldest intent; 0 without one.", _age(now, oldest) if oldest else 0
     )
     stuck = rows.filter(state=TransactionState.SENT).order_by("nonce").values("sender", "sent_at")
-    first: dict[str, dt.datetime] = {}
+    first: dict[str, dt.datetime | None] = {}
     for row in stuck[:1_000]:
         first.setdefault(row["sender"], row["sent_at"])
     yield Figure(

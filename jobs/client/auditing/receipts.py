@@ -26,6 +26,7 @@ from receipts.canonical import nid
 from receipts.checkpoint import Checkpoint
 from receipts.events import EVENTS, About
 from receipts.exported import MAX_LINE_BYTES, Line, LineBroken, ProofLine, read_line, read_proof_line
+from receipts.keyacts import KeyActRefused, check_act
 from receipts.keys import SignatureBroken, verify_text
 from receipts.merkle import ProofBroken, check_inclusion, leaf_hash
 
@@ -363,23 +364,19 @@ def _subject_keys(receipts: Sequence[Read]) -> str:
 
 
 def _key_act(case: Case, item: Read) -> str:
-    """Check every signature under a key act, and that a root key's is among them or both keys' are."""
-    signers = []
-    for index, signature in enumerate(item.data["signatures"]):
-        with reading(item.at(f"data.signatures[{index}]"), SignatureBroken):
-            signers.append(str(verify_text(item.data["claim"], signature)))
-    if {item.data.get("replaces"), item.data["key_id"]} <= set(signers):
-        return "signed by both keys"
-    for signer in signers:
-        if any(key.key_id == signer for key in case.trust.holding("root")):
-            case.require_key(item.at("data.signatures"), "root", signer, item.leaf)
-            return "signed by the root key"
-    raise Broken(
-        item.at("data.signatures"),
-        "neither the root key nor both keys signed it",
-        expected=" or ".join(key.key_id for key in case.trust.holding("root")),
-        found=", ".join(signers),
-    )
+    """Check who signed a key act by the rule that the house goes by, and that the receipt tells what was signed."""
+    # The act by which a root key steps down stands at the first leaf that it no longer counts for.
+    leaves = () if item.leaf is None else (item.leaf, item.leaf - 1)
+    roots = {
+        key.key_id
+        for key in case.trust.holding("root")
+        if item.leaf is None or any(key.counts_at(leaf) for leaf in leaves)
+    }
+    with reading(item.at("data.signatures"), KeyActRefused):
+        act = check_act(item.data["claim"], item.data["signatures"], roots=roots)
+    for name in ("act", "role", "key_id", "from_leaf"):
+        require_equal(item.at(f"data.{name}"), item.data[name], getattr(act, name), "is not what was signed")
+    return "signed by both keys" if act.act == "rotated" else "signed by the root key"
 
 
 def _registered(_: Case, item: Read) -> str:
