@@ -144,7 +144,7 @@ def single() -> dict[str, list[float]]:
         along = threading.Thread(target=sequences)
         if sequenced:
             along.start()
-        time.sleep(SECONDS)
+        stop.wait(SECONDS)
         stop.set()
         for thread in [*threads, *([along] if sequenced else [])]:
             thread.join()
