@@ -7,7 +7,6 @@ between two turns. A real anvil stands behind the proxy; nothing of its answers 
 import json
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,7 +126,7 @@ def scripted(node: Node, script: Script) -> Iterator[Rpc]:
         if script.happens("busy"):
             return 429, b""
         if script.happens("hang"):
-            time.sleep(HANG_SECONDS)  # the client gave up meanwhile, and the node hears of it all the same
+            threading.Event().wait(HANG_SECONDS)  # the client gave up meanwhile, and the node hears of it all the same
         items = json.loads(body)
         if script.happens("throttled"):
             error = {"code": -32005, "message": "limit exceeded"}
