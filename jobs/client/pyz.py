@@ -129,7 +129,7 @@ def _library_files() -> dict[str, bytes]:
         spec = find_spec(library)
         assert spec is not None and spec.origin is not None
         origin = Path(spec.origin)
-        if spec.submodule_search_locations is None:
+        if not spec.submodule_search_locations:  # a single file; once it is loaded, `six` calls itself an empty package
             found[origin.name] = origin.read_bytes()
         else:
             for path in sorted(origin.parent.glob("*.py")):

@@ -71,7 +71,7 @@ class Reaper:
         if last and not self.after:
             self.kill("before a request")
             return None
-        time.sleep(0.01)
+        self.died.wait(0.01)
         items = json.loads(body)
         answers: Any = requests.post(self.node.url, json=items, timeout=10).json()
         if any(item["method"] == "eth_sendRawTransaction" for item in items):
