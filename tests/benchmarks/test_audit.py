@@ -25,8 +25,8 @@ from tests.jobs.client.house import House, Keys
 WANTED = 0.7
 ROUNDS = 9
 FULL = bool(os.environ.get("TALLYSTICK_TEST_FULL"))
-JOBS = 600 if FULL else 120
-MANY = 1_000_000 if FULL else 50_000
+JOBS = 600 if FULL else 60
+MANY = 1_000_000 if FULL else 10_000
 MEMORY_WANTED_MIB = 256
 MEASURE = """
 import sys

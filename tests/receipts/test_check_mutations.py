@@ -25,7 +25,7 @@ from receipts.tiles import decode_bundle, encode_bundle
 from tests.receipts import small_log
 
 FULL = bool(os.environ.get("TALLYSTICK_TEST_FULL"))
-COUNT = 10_000 if FULL else 120
+COUNT = 10_000 if FULL else 60
 SEED = 20261121
 GUARDED = ("receipts_receipt", "receipts_bundle", "receipts_checkpoint")
 

@@ -22,7 +22,7 @@ from receipts.wellknown import document
 from tests.receipts.test_keyring import founded, told_something
 
 FULL = bool(os.environ.get("TALLYSTICK_TEST_FULL"))
-EXAMPLES = 400 if FULL else 12
+EXAMPLES = 400 if FULL else 5
 ROLES = ("root", "log", "hub", "attester", "sender", "provider", "client")
 ONE = ("root", "log")
 BEYOND = 30

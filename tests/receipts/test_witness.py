@@ -221,7 +221,7 @@ STEPS = st.lists(
 
 @given(steps=STEPS)
 @example(steps=[(0, 3, "", 0, True), (3, 3, "a", 0, True), (3, 5, "a", 3, True), (5, 5, "", 0, True)])
-@how(max_examples=500 if FULL else 60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@how(max_examples=500 if FULL else 25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_log_asks_one_history_alone_is_cosigned(steps: list[tuple[int, int, str, int, bool]]) -> None:
     """Sizes, roots, replays and forks in any order: all that was ever cosigned is one growing tree."""
     log = Log(f"log.example/{WitnessedLog.objects.count()}")
@@ -342,7 +342,7 @@ def test_a_body_without_end_is_not_read() -> None:
 
 
 @given(st.binary(max_size=400) | st.text(max_size=300).map(str.encode))
-@how(max_examples=20_000 if FULL else 500)
+@how(max_examples=20_000 if FULL else 200)
 def test_reading_any_bytes_gives_a_request_or_says_why_not(body: bytes) -> None:
     try:
         told = read_request(body)
@@ -353,7 +353,7 @@ def test_reading_any_bytes_gives_a_request_or_says_why_not(body: bytes) -> None:
 
 
 @given(at=st.integers(0, len(GOOD) - 1), to=st.integers(0, 255))
-@how(max_examples=20_000 if FULL else 500)
+@how(max_examples=20_000 if FULL else 200)
 def test_one_changed_byte_is_malformed_or_read_as_it_stands(at: int, to: int) -> None:
     body = GOOD[:at] + bytes([to]) + GOOD[at + 1 :]
     try:

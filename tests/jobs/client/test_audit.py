@@ -471,7 +471,7 @@ def decode_lines(data: bytes | bytearray) -> list[Any]:
     return [json.loads(line) for line in bytes(data).splitlines()]
 
 
-@settings(max_examples=1000 if FULL else 100, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=1000 if FULL else 30, suppress_health_check=list(HealthCheck), deadline=None)
 @given(data=st.data())
 def test_any_other_state_is_refused_and_never_crashes(data: st.DataObject, book: Book, tmp_path: Path) -> None:
     path = tmp_path / "state"

@@ -1,6 +1,6 @@
 """Whatever an adversary does to the chain and to the way there, each intent stands on it exactly once, below the cap.
 
-Six scripts by default, two hundred and more in the full campaign (TALLYSTICK_TEST_FULL=1).
+Three scripts by default, two hundred and more in the full campaign (TALLYSTICK_TEST_FULL=1).
 """
 
 import json
@@ -21,7 +21,7 @@ from tests.receipts.chain.script import GWEI, Script, scripted
 pytestmark = pytest.mark.chain
 FULL = bool(os.environ.get("TALLYSTICK_TEST_FULL"))
 FIRST = int(os.environ.get("TALLYSTICK_TEST_SEED", "0"))
-SCRIPTS = range(FIRST, FIRST + (240 if FULL else 6))
+SCRIPTS = range(FIRST, FIRST + (240 if FULL else 3))
 CAP_GWEI = 120
 REGISTER_AT = "0x" + "7e" * 20
 ASSETS = 3
