@@ -12,7 +12,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from receipts import admin_numbers  # noqa: F401  its pages register themselves
-from receipts.canonical import NotCanonical, decode, unb64url
+from receipts.canonical import NotCanonical, decode
 from receipts.canonical import nid as nid_of
 from receipts.checkpoint import (
     COSIGNATURE_V1,
@@ -21,15 +21,22 @@ from receipts.checkpoint import (
     Vkey,
     check_cosignature,
     check_note,
-    make_vkey,
     parse_note,
-    parse_vkey,
 )
 from receipts.committers.erc7053 import COMMIT_SELECTOR, NotCalldata, decode_commit
 from receipts.console import ADDRESS, HASH32, NID, EvidenceAdmin
 from receipts.cosigners import is_final, witnesses
 from receipts.events import EVENTS, About
-from receipts.log import LogNotFounded, RootDisagrees, inclusion, leaf_entry, leaf_index, leaf_indices, log_head
+from receipts.log import (
+    LogNotFounded,
+    RootDisagrees,
+    inclusion,
+    known_vkeys,
+    leaf_entry,
+    leaf_index,
+    leaf_indices,
+    log_head,
+)
 from receipts.merkle import ProofBroken, check_inclusion, leaf_hash
 from receipts.models import (
     Bundle,
@@ -273,13 +280,7 @@ def _checked(note: SignedNote, vkey: Vkey) -> str:
 
 
 def _known_vkeys() -> dict[tuple[str, bytes], Vkey]:
-    head = log_head()
-    found = [parse_vkey(head.first_vkey)]
-    found += [
-        make_vkey(head.origin, unb64url(key.key_id))
-        for key in PublicKey.objects.filter(role=PublicKey.Role.LOG, alg=PublicKey.Alg.ED25519)
-    ]
-    found += [witness.vkey for witness in witnesses()]
+    found = [*known_vkeys(log_head()), *(witness.vkey for witness in witnesses())]
     return {(vkey.name, vkey.key_hash): vkey for vkey in found}
 
 

@@ -19,7 +19,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from receipts.anchor import commit_data
-from receipts.canonical import MAX_RECEIPT_BYTES, NotCanonical, decode_canonical, encode, nid, unb64url, utc
+from receipts.canonical import MAX_RECEIPT_BYTES, NotCanonical, decode_canonical, encode, nid, utc
 from receipts.chain.rlp import NotRlp, decode_raw_transaction
 from receipts.checkpoint import Checkpoint as SignedSize
 from receipts.checkpoint import (
@@ -36,16 +36,14 @@ from receipts.checkpoint import (
     Vkey,
     check_note,
     log_nid,
-    make_vkey,
     parse_checkpoint,
     parse_note,
-    parse_vkey,
 )
 from receipts.committers.erc7053 import NotCalldata, decode_commit, encode_commit
 from receipts.events import EVENTS, About
-from receipts.log import LogError, leaf_entry, log_head, tile_path
+from receipts.log import LogError, known_vkeys, leaf_entry, log_head, tile_path
 from receipts.merkle import HASH_SIZE, Frontier, Hash, leaf_hash
-from receipts.models import Bundle, Checkpoint, Commit, LogHead, PublicKey, TransactionHash
+from receipts.models import Bundle, Checkpoint, Commit, TransactionHash
 from receipts.record import idempotency_key
 from receipts.tiles import (
     HEIGHT,
@@ -725,17 +723,6 @@ def _strays(listed: list[str], size: int) -> Iterator[Difference]:
 
 
 # --- notes and transactions --------------------------------------------------------------------------------
-
-
-def known_vkeys(head: LogHead) -> list[Vkey]:
-    """List the keys that may have signed this log's checkpoints: its first, and those that were rotated in."""
-    found: list[Vkey] = []
-    with suppress(NoteBroken):  # a key that can't be read has signed nothing
-        found.append(parse_vkey(head.first_vkey))
-    for key in PublicKey.objects.filter(role=PublicKey.Role.LOG, alg=PublicKey.Alg.ED25519).order_by("id"):
-        with suppress(NotCanonical):
-            found.append(make_vkey(head.origin, unb64url(key.key_id, size=32)))
-    return found
 
 
 def _note(text: str, expected: SignedSize, vkeys: list[Vkey], where: str, what: str) -> Iterator[Difference]:

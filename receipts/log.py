@@ -12,6 +12,7 @@ Source: C2SP tlog-tiles and tlog-checkpoint; the order of writes is learnt from 
 """
 
 import datetime as dt
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,9 +20,9 @@ from typing import Final
 from django.conf import settings
 from django.db import connection, transaction
 
-from receipts.canonical import encode, unb64url
+from receipts.canonical import NotCanonical, encode, unb64url
 from receipts.checkpoint import Checkpoint as SignedSize
-from receipts.checkpoint import NoteBroken, Vkey, log_nid, make_vkey, open_checkpoint, parse_note, sign_note
+from receipts.checkpoint import NoteBroken, Vkey, log_nid, make_vkey, open_checkpoint, parse_note, parse_vkey, sign_note
 from receipts.durable import write_durably
 from receipts.keys import Ed25519Signer, ed25519_signer
 from receipts.merkle import HASH_SIZE, Frontier, inclusion_proof, leaf_hash, root_of, subtree_root
@@ -134,7 +135,7 @@ def sequence(limit: int = BATCH) -> int:
         head = log_head()
         ids = [row[0] for row in rows]
         entries = [leaf_entry(row[1], row[2]) for row in rows]
-        frontier = Frontier(head.size, _split(bytes(head.frontier)))
+        frontier = Frontier.read(head.size, bytes(head.frontier))
         for entry in entries:
             frontier.append(leaf_hash(entry))
         # The fence comes first: of two that read one head, the second waits here and then finds it moved.
@@ -228,7 +229,7 @@ def publish() -> int | None:
         if signer is None:
             return None
         integrate(last.size if last else 0, head.size)
-        root = Frontier(head.size, _split(bytes(head.frontier))).root()
+        root = Frontier.read(head.size, bytes(head.frontier)).root()
         again = root_on_disk(head.size)
         if root != again:
             raise RootDisagrees(f"at {head.size} leaves the bundles give {root.hex()}, the tiles {again.hex()}")
@@ -296,6 +297,17 @@ def _log_keys() -> list[tuple[Vkey, int | None]]:
     ]
     # A log signs from its founding on, a moment before its key is registered.
     return found or [(current_vkey(), None)]
+
+
+def known_vkeys(head: LogHead) -> list[Vkey]:
+    """List the keys that may have signed this log's checkpoints: its first, and those that were rotated in."""
+    found: list[Vkey] = []
+    with suppress(NoteBroken):  # a key that can't be read has signed nothing
+        found.append(parse_vkey(head.first_vkey))
+    for key in PublicKey.objects.filter(role=PublicKey.Role.LOG, alg=PublicKey.Alg.ED25519).order_by("id"):
+        with suppress(NotCanonical):
+            found.append(make_vkey(head.origin, unb64url(key.key_id, size=32)))
+    return found
 
 
 def _signer_for(head: LogHead) -> Ed25519Signer | None:
@@ -390,7 +402,3 @@ def inclusion(index: int, size: int) -> list[bytes]:
     Raises: ProofBroken, when there is no such leaf; RootDisagrees, when a tile is missing.
     """
     return inclusion_proof(reader(read_tile, size), index, size)
-
-
-def _split(data: bytes) -> list[bytes]:
-    return [data[i : i + HASH_SIZE] for i in range(0, len(data), HASH_SIZE)]

@@ -41,6 +41,11 @@ class Frontier:
         self.size = size
         self.hashes = list(hashes)
 
+    @classmethod
+    def read(cls, size: int, data: bytes) -> "Frontier":
+        """Take up a frontier whose hashes were kept side by side."""
+        return cls(size, [data[at : at + HASH_SIZE] for at in range(0, len(data), HASH_SIZE)])
+
     def append(self, leaf: Hash) -> None:
         """Add one leaf hash at index `size`."""
         carried, size = leaf, self.size

@@ -10,7 +10,6 @@ same root. What stood in the jobs' and tokens' tables does not come back with th
 All rows come back in one transaction, files after it, each whole: killed at any line, running it again goes on.
 """
 
-import datetime as dt
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,16 +21,16 @@ from django.db import IntegrityError, connection, transaction
 
 from receipts import log as ledger
 from receipts.canonical import MAX_RECEIPT_BYTES, NotCanonical, decode_canonical, nid, read_utc
-from receipts.check import known_vkeys, width_due, widths_on_disk
+from receipts.check import width_due, widths_on_disk
 from receipts.checkpoint import Checkpoint as SignedSize
 from receipts.checkpoint import NoteBroken, open_checkpoint
 from receipts.durable import write_durably
 from receipts.events import EVENTS, About
 from receipts.exported import LOG, RECEIPTS, LineBroken, read_line
-from receipts.log import BATCH, LogError, LogForked, log_head
-from receipts.merkle import HASH_SIZE, Frontier, leaf_hash
+from receipts.log import BATCH, LogError, LogForked, known_vkeys, log_head
+from receipts.merkle import Frontier, leaf_hash
 from receipts.models import Bundle, Checkpoint, LogHead, Receipt, Tenant
-from receipts.record import NewRow, copy_rows, idempotency_key
+from receipts.record import NewRow, copy_rows, database_now, idempotency_key
 from receipts.tiles import WIDTH, Growing, Tile, TilePathWrong, decode_bundle, encode_bundle
 
 PAGE: Final = 64
@@ -250,7 +249,7 @@ def replay(folder: Path) -> Lost | None:
         )
         head = log_head()
         entries = _copied_entries(files, head.size, told.size)
-        frontier = Frontier(head.size, _split(bytes(head.frontier)))
+        frontier = Frontier.read(head.size, bytes(head.frontier))
         for entry in entries:
             frontier.append(leaf_hash(entry))
         if frontier.root() != told.root:
@@ -268,14 +267,14 @@ def replay(folder: Path) -> Lost | None:
                 lowest_receipt=min(part),
                 highest_receipt=max(part),
                 entries=encode_bundle(entries[start : start + BATCH]),
-                sequenced_at=_now(),
+                sequenced_at=database_now(),
             )
         cursor.execute("DELETE FROM receipts_pending WHERE receipt_id = ANY(%s)", [ids])
         if not LogHead.objects.filter(id=1, size=head.size).update(
             size=frontier.size, frontier=b"".join(frontier.hashes)
         ):
             raise ledger.SequencerFenced(f"the head left {head.size} leaves while lost ones were put back")
-        Checkpoint.objects.create(size=told.size, root=told.root, note=note, signed_at=_now())
+        Checkpoint.objects.create(size=told.size, root=told.root, note=note, signed_at=database_now())
         # Point of no return: the leaves are back; a crash here leaves files for `rebuild_files`.
     return Lost(head.size, told.size)
 
@@ -395,14 +394,3 @@ def _attempt_and_n(value: dict[str, Any], subject: str, about: About) -> tuple[i
     if idempotency_key(value["eventType"], subject, attempt, n, about) != value["idempotencyKey"]:
         raise NotCanonical("idempotencyKey", "does not fit the receipt")
     return attempt, n
-
-
-def _now() -> dt.datetime:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        moment: dt.datetime = cursor.fetchone()[0]
-    return moment
-
-
-def _split(data: bytes) -> list[bytes]:
-    return [data[at : at + HASH_SIZE] for at in range(0, len(data), HASH_SIZE)]

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from receipts.keys import make_key_file
+from config import backup
+from receipts.keys import ed25519_signer, make_key_file
+from receipts.log import found_log
+from receipts.models import PublicKey
 
 PROJECT = Path(__file__).resolve().parents[2]
 ORIGIN = "tests.invalid/backup"
@@ -201,3 +205,19 @@ def test_a_backup_is_never_written_over(copy: Path, lived_in: House) -> None:
     again = lived_in.manage("backup", str(copy))
     assert again.returncode == 1
     assert "is there already" in again.stderr
+
+
+@pytest.mark.django_db
+def test_a_key_that_was_rotated_in_is_the_logs_too(settings: Any, tmp_path: Path) -> None:
+    settings.KEYS_DIR = tmp_path / "keys"
+    key = settings.KEYS_DIR / "log.key"
+    make_key_file(key, "ed25519")
+    found_log(ORIGIN)
+    backup._require_log_key()
+    key.unlink()
+    make_key_file(key, "ed25519")
+    with pytest.raises(backup.BackupProblem, match="none of this log's"):
+        backup._require_log_key()
+    follower = ed25519_signer("log", settings.KEYS_DIR).key_id
+    PublicKey.objects.create(role="log", alg="Ed25519", key_id=follower, since_leaf=1)
+    backup._require_log_key()  # before it has signed its first checkpoint
