@@ -21,8 +21,7 @@ from jobs.tally import Evidence, collect, tally_of
 from provenance.errors import ProvenanceError
 from provenance.models import Artifact
 from provenance.store import house_store
-from receipts.canonical import nid_of_digest
-from receipts.erase import BytesErased, erasure_of
+from receipts.erase import BytesErased, erasure_of_file
 from receipts.keys import KeyUnusable
 from receipts.log import LogError
 from receipts.models import ChainTransaction, PublicKey
@@ -109,7 +108,7 @@ def _artifact(job: Job) -> tuple[bytes | None, str]:
         with house_store().open_blob(row.blob_id) as stream:
             return stream.read(READ_AT_MOST), ""
     except (ProvenanceError, OSError) as error:
-        if erasure := erasure_of(nid_of_digest(bytes.fromhex(row.blob_id))):
+        if erasure := erasure_of_file(row.blob_id):
             return None, str(BytesErased(erasure))
         log.warning("the output of %s can't be read: %s", job.job_id, error)
         return None, f"the store can't give it: {error}"

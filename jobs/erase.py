@@ -15,8 +15,8 @@ from jobs.models import Job
 from jobs.states import EvidenceState, JobState
 from provenance.models import Artifact
 from provenance.store import house_store
-from receipts.canonical import nid_digest, nid_of_digest
-from receipts.erase import erasure_of, record_erasure
+from receipts.canonical import nid_of_digest
+from receipts.erase import erasure_of_file, record_erasure
 from receipts.models import Erasure
 
 
@@ -46,8 +46,8 @@ def erase_job(*, job_id: str, reason: str) -> Erased:
             if Artifact.objects.filter(blob_id=sha256).exclude(tenant_id=job.tenant_id, subject=job_id).exists():
                 shared.append(sha256)
                 continue
-            name = nid_of_digest(bytes.fromhex(sha256))
-            acts.append(erasure_of(name) or record_erasure(name, reason=reason))
+            known = erasure_of_file(sha256)
+            acts.append(known or record_erasure(nid_of_digest(bytes.fromhex(sha256)), reason=reason))
         Job.objects.filter(pk=job_id).update(
             inputs={},
             salts={},
@@ -57,5 +57,5 @@ def erase_job(*, job_id: str, reason: str) -> Erased:
     # The acts are durable. A crash from here on leaves files that the same command removes when it is run again.
     store = house_store()
     for act in acts:
-        store.remove(nid_digest(act.nid).hex())
+        store.remove(act.sha256)
     return Erased(job_id, tuple(acts), tuple(shared))

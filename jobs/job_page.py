@@ -24,8 +24,8 @@ from provenance.errors import ProvenanceError
 from provenance.models import Artifact, Credential
 from provenance.store import house_store
 from provenance.verify import CredentialReading, NotReadable, read_credential
-from receipts.canonical import NotCanonical, decode, nid_of_digest
-from receipts.erase import BytesErased, erasure_of
+from receipts.canonical import NotCanonical, decode
+from receipts.erase import BytesErased, erasure_of_file
 from receipts.models import ChainTransaction, Checkpoint, Commit, LogHead, Pending, Receipt, Thread
 from receipts.models.transactions import TransactionState
 
@@ -417,7 +417,7 @@ def _picture(row: Artifact, credential: Credential | None) -> Picture:
         manifest = _bytes_of(credential.manifest_id) if credential.manifest_id else None
         reading = _reading_of(data, manifest, row.blob.mime, house_authority().root_pem)
     except (ProvenanceError, OSError) as error:
-        gone = erasure_of(nid_of_digest(bytes.fromhex(row.blob_id)))
+        gone = erasure_of_file(row.blob_id)
         return Picture(row, False, credential, None, Word.UNKNOWN, str(BytesErased(gone) if gone else error))
     if isinstance(reading, NotReadable):
         return Picture(row, shown, credential, None, Word.BROKEN, f"Its credential can't be read: {reading.reason}.")

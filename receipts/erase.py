@@ -4,6 +4,7 @@ Receipts are evidence, and the database lets nobody change them, with this one e
 receipt's bytes once the act that says so is recorded. The application's role may not.
 """
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from receipts.canonical import Nid, NotCanonical, nid_digest, utc
@@ -60,7 +61,7 @@ def record_erasure(name: str, *, reason: str, receipt: Receipt | None = None) ->
         event_type="ReceiptErased",
         subject=f"erased:{name}",
         tenant_id=None,
-        actor=f"hub:{_hub_key_id()}",
+        actor=f"hub:{ed25519_signer('hub', settings.KEYS_DIR).key_id}",
         data={"erased": name, "reason": reason},
         occurred_at=now,
     )
@@ -79,7 +80,6 @@ def erasure_of(name: Nid | str) -> Erasure | None:
     return Erasure.objects.select_related("act").filter(nid=name).first()
 
 
-def _hub_key_id() -> str:
-    from django.conf import settings
-
-    return ed25519_signer("hub", settings.KEYS_DIR).key_id
+def erasure_of_file(sha256: str) -> Erasure | None:
+    """Find the act that erased the file of this digest."""
+    return Erasure.objects.select_related("act").filter(sha256=sha256).first()

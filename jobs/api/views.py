@@ -49,8 +49,7 @@ from provenance.store import house_store
 from receipts.api.access import access_of
 from receipts.api.description import described
 from receipts.api.negotiation import AsItIs
-from receipts.canonical import nid_of_digest
-from receipts.erase import BytesErased, erasure_of
+from receipts.erase import BytesErased, erasure_of_file
 from receipts.log import leaf_indices
 from receipts.models import Receipt
 
@@ -260,7 +259,7 @@ class JobArtifact(Door):
         try:
             blob = house_store().open_blob(artifact.blob_id)
         except BlobMissing:
-            if erasure := erasure_of(nid_of_digest(bytes.fromhex(artifact.blob_id))):
+            if erasure := erasure_of_file(artifact.blob_id):
                 raise BytesErased(erasure) from None
             raise
         response = FileResponse(blob, content_type=artifact.blob.mime)
